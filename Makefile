@@ -1,0 +1,46 @@
+# Two commands do everything: `make demo` and `make test`. Neither needs anything but Python 3.11+.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO := demo
+
+.PHONY: demo test check crash clean bench
+
+# The simulator only, in a folder of its own, whatever is set up here besides.
+demo: $(STAMP)
+	@rm -rf $(DEMO) && mkdir -p $(DEMO)
+	@PAYBATCH_DATABASE_URL=sqlite:///$(DEMO)/paybatch.db $(BIN)/paybatch run examples/payroll.csv \
+	    --account sandbox --yes -o $(DEMO)/payroll.results.csv; \
+	code=$$?; echo "Exit code $$code."; \
+	echo "5 is right here: the example has lines that are made to fail, and two for a person."; \
+	test $$code -eq 5
+
+# The core under branch coverage first; the rest without, because measuring takes its time.
+test: $(STAMP) check
+	$(BIN)/pytest -n 2 tests/workers --ignore tests/workers/test_crash_pairs.py \
+	    --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 tests/workers/test_crash_pairs.py tests/batches tests/test_house.py
+
+# Pairs of every kind of fault at the crash points, not of one of each class: about an hour.
+crash: $(STAMP)
+	$(BIN)/pytest -n 2 tests/workers/test_crash_pairs.py --all-kinds --timeout 0
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.simulator
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
+	@touch $(STAMP)
+
+clean:
+	rm -rf .venv $(DEMO) .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

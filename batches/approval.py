@@ -1,0 +1,225 @@
+"""From a checked file to an approved batch: stored as drafts, decided by a person, sealed.
+
+The approval is bound to the content that was checked, and the money it needs is promised in the
+same transaction; so two batches cannot both spend the last coin.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator, Mapping
+
+from sqlalchemy.exc import IntegrityError
+
+from batches.preflight import Plan, Preflight, balances_of
+from workers.errors import ApprovalRefused, BatchExists, FileRefused, UsageError
+from workers.record.batches import Batch, BatchBook, NewRow
+from workers.record.model import ContentHash
+from workers.record.money import Currency, Money
+from workers.record.status import State
+from workers.runtime import Runtime
+
+# Other approvals may come between reading a balance and promising it: so often, then give up.
+APPROVE_TRIES = 10
+
+
+def operator() -> str:
+    """Who is at the keyboard: the operating-system user."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def store(plan: Plan, preflight: Preflight, actor: str) -> str:
+    """Store a payable plan as a batch of drafts, all of it or nothing.
+
+    Returns:
+        The batch's id.
+
+    Raises:
+        BatchExists: the same content is stored already, or was a moment ago by someone else.
+        FileRefused: the file was changed since it was checked, or one of its reference ids was
+            used meanwhile.
+    """
+    if plan.known_as is not None:
+        raise BatchExists(f"stored already as batch {plan.known_as.id}", batch_id=plan.known_as.id)
+    note = None
+    if plan.repeats and plan.options.allow_repeats:
+        note = f"{plan.repeats} repeated payments allowed by {actor}"
+    book = preflight.book
+    try:
+        return book.save(
+            _unchanged(plan, preflight),
+            file_name=plan.path.name,
+            content_hash=plan.content_hash,
+            file_hash=plan.file_hash,
+            columns=plan.columns,
+            count=plan.valid,
+            actor=actor,
+            note=note,
+            now=preflight.now,
+        )
+    except IntegrityError:
+        known = book.by_content(plan.content_hash)
+        if known is not None:
+            raise BatchExists(f"stored already as batch {known.id}", batch_id=known.id) from None
+        raise FileRefused(
+            f"{plan.path.name}: one of its reference ids, or a payout it replaces, was used by"
+            " another batch a moment ago; check the file again"
+        ) from None
+
+
+def _unchanged(plan: Plan, preflight: Preflight) -> Iterator[NewRow]:
+    """The plan's rows as they are stored, refused at the end if they are not those checked."""
+    content = ContentHash()
+    for number, row in enumerate(preflight.orders(plan), 1):
+        content.add(row.order)
+        provider = preflight.runtime.accounts[row.order.account].settings.provider
+        yield NewRow(row=row.row or number, order=row.order, provider=provider, fee=row.fee)
+    if content.hexdigest() != plan.content_hash:
+        raise FileRefused(
+            f"{plan.path.name} was changed while it was being stored; nothing was stored, run the"
+            " command again"
+        )
+
+
+def approve(batch_id: str, runtime: Runtime, actor: str) -> Batch:
+    """Approve a batch: promise its money, seal and queue its rows.
+
+    Raises:
+        UsageError: no such batch.
+        ApprovalRefused: decided already, changed since it was checked, or the checker is the maker
+            where two people are needed.
+        AccountFault: an account is not usable, or its balance does not cover the batch.
+        ProviderUnreachable: the balance could not be read.
+    """
+    book = BatchBook(runtime.store)
+    batch = find(batch_id, book)
+    if runtime.settings.approvals == 2 and batch.made_by == actor:
+        raise ApprovalRefused(
+            f"batch {batch.id} was made by {actor}; with approvals = 2 somebody else approves it"
+        )
+    names = accounts_of(batch, book, runtime)
+    for _ in range(APPROVE_TRIES):
+        seen = {name: runtime.book.approvals(name) for name in names}
+        approved = book.approve(
+            batch,
+            actor=actor,
+            now=runtime.clock.now(),
+            spendable=_spendable(names, runtime),
+            approvals_seen=seen,
+        )
+        if approved:
+            return find(batch.id, book)
+    raise ApprovalRefused(f"batch {batch.id}: other batches are being approved; try again")
+
+
+def accounts_of(batch: Batch, book: BatchBook, runtime: Runtime) -> list[str]:
+    """The accounts that a batch pays from.
+
+    Raises:
+        UsageError: one of them is not in the settings, so nobody here can pay from it.
+    """
+    names = sorted({tally.account for tally in book.tallies(batch.id)})
+    missing = [name for name in names if name not in runtime.accounts]
+    if missing:
+        raise UsageError(
+            f"batch {batch.id} pays from account {missing[0]!r}, which the settings do not have"
+        )
+    return names
+
+
+def approve_or_join(batch_id: str, runtime: Runtime, actor: str) -> Batch:
+    """Approve a batch, or find that another run of the same file has just done so.
+
+    Raises:
+        As `approve`, but for a batch that is approved already.
+    """
+    try:
+        return approve(batch_id, runtime, actor)
+    except ApprovalRefused:
+        batch = find(batch_id, BatchBook(runtime.store))
+        if batch.decision != "approved":
+            raise
+        return batch
+
+
+def _spendable(names: list[str], runtime: Runtime) -> Mapping[str, Mapping[Currency, Money]]:
+    """Each account's balances less what is promised; accounts without a balance are left out."""
+    spendable = {}
+    for name in names:
+        # In this order: see Preflight, which reads them the same way.
+        promised = runtime.book.promised(name)
+        balances = balances_of(runtime.accounts[name])
+        if balances is not None:
+            spendable[name] = {
+                currency: balance - promised.get(currency, Money(0, currency))
+                for currency, balance in balances.items()
+            }
+    return spendable
+
+
+def reject(batch_id: str, runtime: Runtime, actor: str, reason: str) -> int:
+    """Turn a draft batch down; the number of payouts withdrawn.
+
+    Raises:
+        UsageError: no such batch.
+        ApprovalRefused: it is decided already.
+    """
+    book = BatchBook(runtime.store)
+    batch = find(batch_id, book)
+    return book.reject(batch.id, actor=actor, reason=reason, now=runtime.clock.now())
+
+
+# What a person may decide about a held payout. Requeued, it is looked up before it is sent.
+DECISIONS: Mapping[str, State] = {
+    "paid": State.PAID,
+    "failed": State.FAILED,
+    "requeue": State.QUEUED,
+}
+
+
+def resolve(
+    reference_id: str,
+    decision: str,
+    runtime: Runtime,
+    *,
+    actor: str,
+    reason: str,
+    account: str | None,
+) -> State:
+    """Settle a held payout by a person's decision; its new state.
+
+    Raises:
+        UsageError: no held payout has that reference id, or several accounts have one.
+        ApprovalRefused: two people are needed for it.
+    """
+    if runtime.settings.approvals == 2:
+        raise ApprovalRefused("with approvals = 2 a held payout needs a second person's decision")
+    book = BatchBook(runtime.store)
+    held = book.held_payouts(reference_id)
+    names = [account] if account is not None else sorted(held)
+    if not names or names[0] not in held:
+        raise UsageError(f"no payout {reference_id!r} waits for a decision")
+    if len(names) > 1:
+        where = ", ".join(names)
+        raise UsageError(f"{reference_id!r} is held in several accounts ({where}); add --account")
+    now = runtime.clock.now()
+    target = DECISIONS[decision]
+    runtime.store.settle(held[names[0]], target, actor=actor, reason=reason, now=now)
+    return target
+
+
+def find(batch_id: str, book: BatchBook) -> Batch:
+    """The batch of that id.
+
+    Raises:
+        UsageError: there is none; the latest are named.
+    """
+    batch = book.get(batch_id)
+    if batch is None:
+        latest = ", ".join(one.id for one in book.latest(3)) or "none yet"
+        raise UsageError(f"no batch {batch_id!r}; the latest are: {latest}")
+    return batch

@@ -1,0 +1,320 @@
+"""Every fault of every row: what a cell may hold, money, duplicates, the service's own rules.
+
+Knows one row at a time and the references before it. No database and no network of its own: what
+an account can pay is asked through `AccountRules`. No message shows what a beneficiary's cell has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from batches.faults import Fault, FaultKind, mask_cell
+from batches.loading import NESTED, Chunk
+from batches.rules import (
+    SCIENTIFIC,
+    AccountRules,
+    Flaw,
+    Planner,
+    check_amount,
+    check_outer,
+    fields_fit,
+    template_columns,
+    why_not_fields,
+    why_not_reference,
+)
+from workers.record.model import JsonObject, Order
+from workers.record.money import Money
+
+__all__ = [
+    "AccountRules",
+    "CheckedRow",
+    "Fault",
+    "FaultKind",
+    "RowChecker",
+    "mask_cell",
+    "template_columns",
+]
+
+DESCRIPTION_CHARS_MAX = 255
+# Characters that nobody sees: controls, zero width, and those that turn the direction of writing.
+_UNSEEN = "\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff\ufff9-\ufffb"
+_CONTROL = re.compile(f"[{_UNSEEN}]")
+# Texts for people may have tabs and several lines.
+_CONTROL_IN_TEXT = re.compile(f"(?![\t\r\n])[{_UNSEEN}]")
+_TEXT_COLUMNS = ("description", "metadata.", "context.", "customer.")
+_SHEET_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!")
+# What a column must have somewhere for one of its cells to have one of these faults.
+_MARKS = (" \n", "\n ", "E+", "e+", "\n#")
+
+
+class CheckedRow(NamedTuple):
+    """A row without fault: `row` counts data rows from 1, `line` is where it begins in the file."""
+
+    row: int
+    line: int
+    order: Order
+    # The fee to expect, in the order's currency.
+    fee: Money
+
+
+_NOTHING: JsonObject = MappingProxyType({})
+
+_NO_CUSTOMER_REFERENCE: Flaw = (
+    "customer.reference_id",
+    FaultKind.REQUIRED,
+    "customer.reference_id is required with other customer columns",
+)
+_LONG_DESCRIPTION: Flaw = (
+    "description",
+    FaultKind.DESCRIPTION_TOO_LONG,
+    f"at most {DESCRIPTION_CHARS_MAX} characters",
+)
+_REPLACES_ITSELF: Flaw = (
+    "replaces",
+    FaultKind.REPLACES_ITSELF,
+    "the reference id of the failed payout; the new payout needs one of its own",
+)
+
+
+class RowChecker:
+    """Checks the rows of one file, chunk by chunk, in order."""
+
+    def __init__(self, accounts: Mapping[str, AccountRules], *, usual_account: str) -> None:
+        self._usual_account = usual_account
+        self._planner = Planner(accounts, usual_account=usual_account)
+        self._references = _References()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could not be checked, each once, in words for a person."""
+        return self._planner.warnings
+
+    def check(self, chunk: Chunk) -> tuple[list[CheckedRow], list[Fault]]:
+        """The rows without any fault, and every fault of the others, those of loading included, in
+        the order of lines.
+
+        Raises:
+            AccountFault, ProviderUnreachable: the services of an account could not be asked for.
+        """
+        columns: dict[str, list[str]] = {
+            str(name): cells.to_list() for name, cells in chunk.frame.items()
+        }
+        found = _Found(chunk, columns)
+        for name, cells in columns.items():
+            _check_characters(name, cells, found)
+        rows = self._check_rows(chunk, columns, found)
+        self._check_duplicates(chunk, columns, found)
+        return [row for row in rows if row.line not in found.lines], found.in_order()
+
+    def _check_rows(
+        self, chunk: Chunk, columns: Mapping[str, list[str]], found: _Found
+    ) -> list[CheckedRow]:
+        blank = [""] * len(chunk.lines)
+        plain = [
+            columns.get(name, blank)
+            for name in (
+                "reference_id", "amount", "currency", "service", "account", "description",
+                "replaces",
+            )
+        ]  # fmt: skip
+        objects = [_objects(columns, prefix) for prefix in NESTED]
+        rows: list[CheckedRow] = []
+        plans, plan_of = self._planner.plans, self._planner.plan
+        for at, (cells, fields, context, customer, metadata) in enumerate(
+            zip(zip(*plain, strict=True), *objects, strict=False)
+        ):
+            reference, amount_text, currency, service, account, description, replaces = cells
+            plan = plans.get((account, currency, service)) or plan_of(account, currency, service)
+            flaws = [*plan.flaws] if plan.flaws else []
+            money = check_amount(amount_text, plan, flaws)
+            if not reference or not plan.reference or plan.reference(reference) is None:
+                why_not_reference(reference, plan, flaws)
+            if plan.rules is None or not fields_fit(fields, plan):
+                why_not_fields(fields, plan, flaws)
+            if plan.outer_rules:
+                check_outer(plan, {"customer": customer, "context": context}, flaws)
+            if customer and plan.needs_customer_reference and "reference_id" not in customer:
+                flaws.append(_NO_CUSTOMER_REFERENCE)
+            if len(description) > DESCRIPTION_CHARS_MAX:
+                flaws.append(_LONG_DESCRIPTION)
+            if replaces and replaces == reference:
+                flaws.append(_REPLACES_ITSELF)
+            if flaws or money is None:
+                found.add(at, flaws)
+                continue
+            order = Order(
+                reference_id=reference,
+                account=plan.account,
+                amount=money,
+                service=plan.code,
+                fields=fields,
+                context=context,
+                customer=customer,
+                metadata=metadata,
+                description=description,
+                replaces=replaces,
+            )
+            fee = plan.service.fee(money) if plan.service else Money(0, money.currency)
+            rows.append(CheckedRow(chunk.first_row + at, chunk.lines[at], order, fee))
+        return rows
+
+    def _check_duplicates(
+        self, chunk: Chunk, columns: Mapping[str, list[str]], found: _Found
+    ) -> None:
+        references = columns["reference_id"]
+        accounts = columns.get("account", [""] * len(references))
+        usual = self._usual_account
+        keys = [
+            hash((account or usual, reference)) if reference else None
+            for account, reference in zip(accounts, references, strict=True)
+        ]
+        for at, first in self._references.repeats(keys, chunk.lines):
+            expected = f"a reference id of its own; line {first} has this one already"
+            found.add(at, [("reference_id", FaultKind.DUPLICATE_REFERENCE, expected)])
+
+
+class _Found:
+    """The faults of a chunk. A cell that is damaged as a cell is not blamed for its content too."""
+
+    def __init__(self, chunk: Chunk, columns: Mapping[str, list[str]]) -> None:
+        self._chunk = chunk
+        self._columns = columns
+        self._faults = list(chunk.faults)
+        self._ragged = {f.line for f in chunk.faults if f.kind is FaultKind.RAGGED_ROW}
+        self._damaged = {(fault.line, fault.column) for fault in chunk.faults}
+        self.lines = {fault.line for fault in chunk.faults}
+
+    def add(self, at: int, flaws: Iterable[Flaw]) -> None:
+        line = self._chunk.lines[at]
+        # The cells of a ragged row are shifted: what they seem to be says nothing.
+        if line in self._ragged:
+            return
+        self.lines.add(line)
+        for column, kind, expected in flaws:
+            if (line, column) in self._damaged and kind is not FaultKind.DUPLICATE_REFERENCE:
+                continue
+            cells = self._columns.get(column)
+            value = mask_cell(column, cells[at]) if cells else ""
+            self._faults.append(Fault(line, column, kind, value, expected))
+
+    def add_damage(self, at: int, flaw: Flaw) -> None:
+        self.add(at, [flaw])
+        self._damaged.add((self._chunk.lines[at], flaw[0]))
+
+    def in_order(self) -> list[Fault]:
+        places = {name: at for at, name in enumerate(self._columns)}
+        last = len(places)
+        return sorted(self._faults, key=lambda f: (f.line, places.get(f.column, last)))
+
+
+class _References:
+    """The references so far, at 12 bytes each, so that memory hardly grows with the file.
+
+    A reference is known by its 64-bit hash. Among a million the chance that any two share one is
+    (10^6)^2 / 2^65 = 3e-8; the file would then be refused, not paid, and a second run hashes anew.
+    """
+
+    _RECENT_MAX = 50_000
+
+    def __init__(self) -> None:
+        self._recent: dict[int, int] = {}
+        # Blocks of older ones: sorted hashes, and the line of each.
+        self._older: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
+
+    def repeats(
+        self, hashes: Sequence[int | None], lines: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Where a reference was seen before, and the line that had it first."""
+        earlier = self._earlier(hashes)
+        recent = self._recent
+        for at, (key, line) in enumerate(zip(hashes, lines, strict=True)):
+            if key is None:
+                continue
+            first = earlier.get(at) or recent.setdefault(key, line)
+            if first != line:
+                yield at, first
+        if len(recent) > self._RECENT_MAX:
+            self._put_by()
+
+    def _earlier(self, hashes: Sequence[int | None]) -> dict[int, int]:
+        if not self._older:
+            return {}
+        asked = np.array([key if key is not None else 0 for key in hashes], np.int64)
+        found: dict[int, int] = {}
+        for known, lines in self._older:
+            places = np.searchsorted(known, asked)
+            places[places == len(known)] = 0
+            hits = np.flatnonzero(known[places] == asked)
+            found.update((int(at), int(lines[places[at]])) for at in hits)
+        return found
+
+    def _put_by(self) -> None:
+        hashes = np.array(list(self._recent), np.int64)
+        order = np.argsort(hashes)
+        lines = np.array(list(self._recent.values()), np.int32)
+        self._older.append((hashes[order], lines[order]))
+        self._recent = {}
+
+
+# Cells as text
+
+
+def _check_characters(name: str, cells: list[str], found: _Found) -> None:
+    together = "\n".join(("", *cells, ""))
+    # Joined without newlines, only those inside cells are left to be seen.
+    if "".join(cells).isprintable() and not any(mark in together for mark in _MARKS):
+        return
+    for at, cell in enumerate(cells):
+        if cell and (flaw := _damage(name, cell)) is not None:
+            found.add_damage(at, (name, *flaw))
+
+
+def _damage(name: str, cell: str) -> tuple[FaultKind, str] | None:
+    is_text = name.startswith(_TEXT_COLUMNS)
+    if (_CONTROL_IN_TEXT if is_text else _CONTROL).search(cell):
+        expected = "no line breaks or invisible characters; type the value again"
+        return FaultKind.CONTROL_CHARACTER, expected
+    if name in ("amount", "currency", "description") or name.startswith("metadata."):
+        return None
+    if not is_text and cell != cell.strip():
+        return FaultKind.BLANK_AT_EDGE, "no blank before or after the value"
+    if SCIENTIFIC.fullmatch(cell):
+        expected = "all digits; a spreadsheet has shortened the number: format the column as text"
+        return FaultKind.SCIENTIFIC_NOTATION, expected
+    if cell in _SHEET_ERRORS:
+        return FaultKind.ERROR_CELL, "a value, found a spreadsheet error"
+    return None
+
+
+def _objects(columns: Mapping[str, list[str]], prefix: str) -> Iterator[JsonObject]:
+    """For each row the object that the columns of that prefix spell; blank cells are absent."""
+    keys = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
+    if not keys:
+        return repeat(_NOTHING)
+    lists = [columns[prefix + key] for key in keys]
+    cells = zip(*lists, strict=True)
+    # The names of fields are the provider's own and taken as they are, dots included.
+    if prefix != "fields." and any("." in key for key in keys):
+        return _nested([key.split(".") for key in keys], cells)
+    if not any("" in values for values in lists):
+        return map(dict, map(zip, repeat(keys), cells))
+    return ({k: v for k, v in zip(keys, row, strict=True) if v} for row in cells)
+
+
+def _nested(paths: Sequence[list[str]], rows: Iterable[Sequence[str]]) -> Iterator[JsonObject]:
+    for row in rows:
+        root: dict[str, Any] = {}
+        for path, value in zip(paths, row, strict=True):
+            if value:
+                place = root
+                for part in path[:-1]:
+                    place = place.setdefault(part, {})
+                place[path[-1]] = value
+        yield root

@@ -1,0 +1,348 @@
+"""The command line: arguments in, text and exit code out; no rules of its own."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from sqlalchemy.exc import OperationalError
+
+from batches import approval, local, results, screens
+from batches.cli_account import balance, doctor, services, simulator, template
+from batches.command import (
+    account_option,
+    file_options,
+    json_option,
+    load_settings,
+    next_after,
+    print_json,
+    read_options,
+    record,
+    reference_id_chars_max,
+    say_sandbox,
+    start_paying,
+)
+from batches.formats import Limits
+from batches.preflight import REFUSED, Preflight
+from batches.run import Choices, pay, run_file
+from batches.summary import summarise
+from workers.errors import PaybatchError, UsageError
+from workers.record.batches import BatchBook
+
+INTERRUPTED = 130
+LATEST_SHOWN = 10
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and end the process with its exit code."""
+    # A file's rows are many small values that live to the end: looking through them all again and
+    # again for garbage takes a third of the time of a check.
+    gc.set_threshold(50_000, 20, 100)
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(_code(argv))
+
+
+def _code(argv: Sequence[str] | None) -> int:
+    try:
+        return cli.main(argv, prog_name="paybatch", standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        screens.warn("Interrupted; nothing is lost: run the same command again to carry on.")
+        return INTERRUPTED
+    except PaybatchError as error:
+        screens.warn(f"paybatch: {error}")
+        return error.exit_code
+    except OperationalError as error:
+        screens.warn(
+            f"paybatch: the database did not answer: {error.orig}; is another command stopped in"
+            " the middle of its work? Nothing is lost: run the same command again"
+        )
+        return 1
+    except BrokenPipeError:
+        # Whoever read our output went away; there is nobody left to tell.
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        if not logging.getLogger().handlers:
+            local.log_to_file(Path())
+        log.exception("internal error")
+        screens.warn(
+            f"paybatch: internal error: {type(error).__name__}; nothing is lost, details are in"
+            " paybatch.log"
+        )
+        return 1
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="paybatch", message="paybatch %(version)s")
+def cli() -> None:
+    """Pay every line of a file exactly once.
+
+    Without any settings, money is never real: the account "sandbox" is a simulator on this machine.
+
+    Exit codes: 0 all paid; 1 our error; 2 usage or settings; 3 file refused, nothing stored or
+    sent; 4 some rows failed; 5 some rows need a person; 6 stopped by the account; 130 interrupted.
+    """
+
+
+# --- a file ---
+
+
+@cli.command()
+@file_options
+@click.option("--yes", is_flag=True, help="Pay without asking.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where the results go.")
+@json_option
+def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) -> int:
+    """Check FILE, show the plan, ask, pay every line once, and write the results.
+
+    Run it again after any interruption: it carries on, and nobody is paid twice.
+    """
+    settings = load_settings(given["account"])
+    options = read_options(settings, given)
+    choices = Choices(
+        out=out or Path(f"{file.stem}.results.csv"),
+        agreed=yes,
+        can_ask=sys.stdin.isatty() and not as_json,
+        quiet=as_json,
+    )
+    local.log_to_file(local.home(settings))
+    say_sandbox(options.account, quiet=as_json)
+    with local.open_runtime(settings) as opened:
+        ran = run_file(file, options, choices, opened)
+        now = opened.runtime.clock.now()
+    if as_json:
+        facts = ran.summary.as_json() if ran.summary else {}
+        if ran.plan is not None:
+            facts = ran.plan.as_json()
+        facts |= {"exit_code": ran.exit_code, "results": str(ran.out) if ran.out else None}
+        facts["paused"] = ran.pause.reason if ran.pause else None
+        print_json(facts)
+        return ran.exit_code
+    if ran.plan is not None:
+        screens.faults(ran.plan.faults, hint=f"paybatch check {file} --errors OUT.csv has all.")
+        screens.warn("The file was refused: nothing was stored and nothing was sent.")
+    if ran.summary is not None:
+        screens.summary(ran.summary, now=now)
+    if ran.pause is not None:
+        screens.pauses([ran.pause])
+        screens.say("Run the same command again when that is mended; what is paid stays paid.")
+    if ran.out is not None:
+        screens.say(f"Results: {ran.out}")
+    return ran.exit_code
+
+
+@cli.command()
+@file_options
+@click.option("--errors", type=click.Path(path_type=Path), help="Write the faulty rows there.")
+@json_option
+def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
+    """Say everything about FILE that can be known before money moves."""
+    settings = load_settings(given["account"])
+    options = read_options(settings, given)
+    say_sandbox(options.account, quiet=as_json)
+    with local.open_runtime(settings) as opened:
+        plan = Preflight(opened.runtime, options, opened.runtime.clock.now()).examine(file)
+    written = 0
+    if errors is not None and plan.faults:
+        written = results.write_faulty(plan, Limits.of(settings), errors)
+    code = plan.exit_code
+    if as_json:
+        print_json(plan.as_json())
+        return code
+    screens.plan(plan)
+    if plan.known_as is not None:
+        screens.say(
+            f"Stored already as batch {plan.known_as.id}; `paybatch run` carries on with it."
+        )
+    if plan.contradictions:
+        screens.warn("The file is not what was announced. Nothing was stored or sent.")
+    elif plan.faults:
+        screens.faults(plan.faults, hint="--errors OUT.csv writes all faulty rows with reasons.")
+        screens.warn(f"The file has faults: {len(plan.faults):,}. Nothing was stored or sent.")
+    else:
+        screens.say("No faults." if not plan.uncovered else "No faults, but not enough money.")
+    if written:
+        screens.say(f"Faulty rows to correct: {errors} ({written:,} rows)")
+    return code
+
+
+@cli.command()
+@file_options
+@click.option("--approve", "approve_now", is_flag=True, help="Approve it too.")
+@json_option
+def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
+    """Check FILE and store it as a batch that waits for approval."""
+    settings = load_settings(given["account"])
+    options = read_options(settings, given)
+    with local.open_runtime(settings) as opened:
+        runtime, actor = opened.runtime, approval.operator()
+        preflight = Preflight(runtime, options, runtime.clock.now())
+        plan = preflight.examine(file)
+        if not as_json:
+            screens.plan(plan)
+        if not plan.is_payable:
+            if as_json:
+                print_json(plan.as_json())
+            else:
+                screens.faults(plan.faults, hint=f"paybatch check {file} --errors OUT.csv has all.")
+                screens.warn("The file was refused: nothing was stored and nothing was sent.")
+            return REFUSED
+        plan.refuse_uncovered()
+        batch = approval.find(approval.store(plan, preflight, actor), preflight.book)
+        if approve_now:
+            batch = approval.approve(batch.id, runtime, actor)
+            start_paying(batch.id, runtime)
+    if as_json:
+        print_json({"batch_id": batch.id, "rows": batch.rows, "state": batch.decision})
+    else:
+        screens.say(f"Stored as batch {batch.id}: {batch.decision}.")
+        screens.say(next_after(batch.id, batch.decision, settings))
+    return 0
+
+
+# --- a batch ---
+
+
+@cli.command()
+@click.argument("batch")
+@json_option
+def approve(batch: str, as_json: bool) -> int:
+    """Approve a stored BATCH: seal its rows and let the workers pay it."""
+    settings = load_settings()
+    with local.open_runtime(settings) as opened:
+        decided = approval.approve(batch, opened.runtime, approval.operator())
+        start_paying(decided.id, opened.runtime)
+    if as_json:
+        print_json({"batch_id": decided.id, "state": decided.decision, "by": decided.decided_by})
+    else:
+        screens.say(f"Batch {decided.id} is approved by {decided.decided_by}.")
+        screens.say(next_after(decided.id, decided.decision, settings))
+    return 0
+
+
+@cli.command()
+@click.argument("batch")
+@click.option("--reason", default="", help="Why, for the record.")
+@json_option
+def reject(batch: str, reason: str, as_json: bool) -> int:
+    """Turn down a stored BATCH; its reference ids are free again."""
+    with record() as runtime:
+        count = approval.reject(batch, runtime, approval.operator(), reason)
+    if as_json:
+        print_json({"batch_id": batch.upper(), "state": "rejected", "withdrawn": count})
+    else:
+        screens.say(f"Batch {batch.upper()} is rejected; {count:,} payouts withdrawn, none sent.")
+    return 0
+
+
+@cli.command()
+@click.argument("batch", required=False)
+@json_option
+def status(batch: str | None, as_json: bool) -> int:
+    """Show BATCH with counts, sums and ages; without one, the latest batches."""
+    with record() as runtime:
+        book = BatchBook(runtime.store)
+        wanted = [approval.find(batch, book)] if batch else book.latest(LATEST_SHOWN)
+        found = [summarise(one, book) for one in wanted]
+        paused, now = runtime.book.pauses(), runtime.clock.now()
+    if as_json:
+        shown: Any = [one.as_json() for one in found]
+        print_json(shown[0] if batch else {"batches": shown})
+        return 0
+    if batch:
+        screens.summary(found[0], now=now)
+    elif found:
+        screens.batches(found)
+    else:
+        screens.say("No batches yet. `paybatch run FILE` pays a file.")
+    screens.pauses(paused)
+    return 0
+
+
+@cli.command()
+@click.argument("batch")
+@json_option
+def watch(batch: str, as_json: bool) -> int:
+    """Follow BATCH live until nothing of it moves; embedded, this is what pays it."""
+    settings = load_settings()
+    local.log_to_file(local.home(settings))
+    with local.open_runtime(settings) as opened:
+        found = approval.find(batch, BatchBook(opened.runtime.store))
+        if found.decision != "approved":
+            raise UsageError(f"batch {found.id} is {found.decision}; there is nothing to follow")
+        ran = pay(found, opened, None)
+        now = opened.runtime.clock.now()
+    if as_json:
+        print_json(ran.summary.as_json() | {"exit_code": ran.exit_code})
+        return ran.exit_code
+    screens.summary(ran.summary, now=now)
+    if ran.pause is not None:
+        screens.pauses([ran.pause])
+    return ran.exit_code
+
+
+@cli.command("results")
+@click.argument("batch")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
+@click.option("--failed", is_flag=True, help="Failed lines only, to correct and submit again.")
+@json_option
+def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
+    """Write one row per input row of BATCH to OUT (.csv, .parquet or .xlsx)."""
+    with record() as runtime:
+        book = BatchBook(runtime.store)
+        found = approval.find(batch, book)
+        if failed:
+            count = results.write_failed(found, book, out, reference_id_chars_max(runtime))
+        else:
+            count = results.write_results(found.id, book, out)
+    if as_json:
+        print_json({"batch_id": found.id, "rows": count, "results": str(out)})
+    else:
+        screens.say(f"{count:,} rows in {out}")
+        if failed and count:
+            screens.say("Correct them and submit the file; each names the payout it replaces.")
+    return 0
+
+
+@cli.command()
+@click.argument("reference_id")
+@click.option("--as", "decision", type=click.Choice(sorted(approval.DECISIONS)), required=True)
+@click.option("--reason", required=True, help="Why, for the record.")
+@account_option
+@json_option
+def resolve(
+    reference_id: str, decision: str, reason: str, account: str | None, as_json: bool
+) -> int:
+    """Settle a held payout: it was paid, it failed, or it is to be looked up and tried again."""
+    with record() as runtime:
+        state = approval.resolve(
+            reference_id,
+            decision,
+            runtime,
+            actor=approval.operator(),
+            reason=reason,
+            account=account,
+        )
+    if as_json:
+        print_json({"reference_id": reference_id, "state": str(state)})
+    else:
+        screens.say(f"{reference_id} is {screens.WORDS[state]} now, by decision: {reason}")
+    return 0
+
+
+for _command in (balance, services, template, simulator, doctor):
+    cli.add_command(_command)

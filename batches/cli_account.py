@@ -1,0 +1,96 @@
+"""The commands about an account and the installation: what it has, can pay, and what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batches import sandbox, screens
+from batches.checks import template_columns
+from batches.command import account_of, account_option, json_option, load_settings, print_json
+from batches.doctor import examine_installation, service_json, service_named, services_of
+from batches.preflight import balances_of
+from batches.reports import write_table
+from workers.record.money import Currency, Money
+
+
+@click.command()
+@account_option
+@json_option
+def balance(account: str | None, as_json: bool) -> int:
+    """What an account can spend, what is promised already, and what is left."""
+    with account_of(account) as (one, runtime):
+        promised, spendable = runtime.book.promised(one.name), balances_of(one)
+    if spendable is None:
+        screens.warn(
+            f"Account {one.name}: {one.settings.provider} has no balance that can be asked for."
+        )
+        return 0
+    found = [
+        (currency, money, promised.get(currency, Money(0, currency)))
+        for currency, money in sorted(spendable.items())
+    ]
+    if as_json:
+        facts = [
+            {"currency": currency.code, "balance": str(money), "promised": str(taken)}
+            for currency, money, taken in found
+        ]
+        print_json({"account": one.name, "balances": facts})
+        return 0
+    rows = [(money.named(), taken.named(), (money - taken).named()) for _, money, taken in found]
+    screens.table(["balance", "promised", "left"], rows, right="balance promised left")
+    return 0
+
+
+@click.command()
+@account_option
+@click.option("--currency", help="Only services paid from this currency.")
+@json_option
+def services(account: str | None, currency: str | None, as_json: bool) -> int:
+    """What an account can pay: services with their limits, fees and fields."""
+    with account_of(account) as (one, _):
+        found = services_of(one, [Currency.of(currency)] if currency else None)
+    if as_json:
+        print_json({"account": one.name, "services": [service_json(service) for service in found]})
+    else:
+        screens.services(found)
+    return 0
+
+
+@click.command()
+@click.argument("service")
+@account_option
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A file instead of stdout.")
+def template(service: str, account: str | None, out: Path | None) -> int:
+    """An empty CSV with the columns that SERVICE asks for."""
+    with account_of(account) as (one, _):
+        columns = template_columns(service_named(service, one))
+    if out is None:
+        click.echo(",".join(columns))
+    else:
+        write_table(out, columns, [])
+        screens.say(f"Fill in {out}; the columns after `description` are what {service} asks for.")
+    return 0
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("provider")
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def simulator(provider: str, flags: tuple[str, ...]) -> int:
+    """Run the local stand-in of PROVIDER; `paybatch simulator PROVIDER --help` lists its faults."""
+    return sandbox.run_simulator(provider, flags)
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Check settings, database, broker, provider, clock and key, and say how to mend each."""
+    findings = examine_installation(load_settings)
+    if as_json:
+        print_json(
+            {"ok": all(one.ok for one in findings), "checks": [one.as_json() for one in findings]}
+        )
+    else:
+        screens.findings(findings)
+    return next((one.exit_code for one in findings if not one.ok), 0)

@@ -1,0 +1,143 @@
+"""What the commands share: options, settings, and the runtimes that they work with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batches import local, screens
+from batches.dispatch import dispatch
+from batches.preflight import Options
+from workers.errors import MoneyError, UsageError
+from workers.record.money import Currency, Money
+from workers.runtime import Account, Runtime, config_of
+from workers.settings import SANDBOX, Settings
+
+_Command = Callable[..., Any]
+
+
+def file_options(command: _Command) -> _Command:
+    for option in (
+        click.argument("file", type=click.Path(path_type=Path)),
+        click.option("--account", help="The account that pays rows which name none."),
+        click.option("--valid-rows-only", is_flag=True, help="Leave faulty rows out."),
+        click.option("--allow-repeats", is_flag=True, help="Pay the same beneficiary again."),
+        click.option(
+            "--map",
+            "mapping",
+            multiple=True,
+            metavar="'THEIRS=OURS'",
+            help="Rename a column; or NAME for the [mappings.NAME] of the settings.",
+        ),
+        click.option("--expect-count", type=int, help="Control total: the number of rows."),
+        click.option(
+            "--expect-total",
+            multiple=True,
+            metavar="USD=1234.50",
+            help="Control total: the sum of a currency.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Facts as JSON on stdout.")
+account_option = click.option("--account", help="An account of the settings.")
+
+
+def load_settings(account: str | None = None) -> Settings:
+    """The settings, with the sandbox where it is asked for or nothing else is set up."""
+    return Settings.load(config_of, sandbox=account == SANDBOX)
+
+
+def read_options(settings: Settings, given: Mapping[str, Any]) -> Options:
+    mapping: dict[str, str] = {}
+    for given_as in given["mapping"]:
+        theirs, equals, ours = given_as.partition("=")
+        if not equals and theirs in settings.mappings:
+            mapping |= settings.mappings[theirs]
+        elif theirs and ours:
+            mapping[theirs] = ours
+        else:
+            raise UsageError(
+                f"--map {given_as!r}: expected 'THEIR COLUMN=our_column', or a name of"
+                f" [mappings] in the settings: {', '.join(settings.mappings) or 'there are none'}"
+            )
+    return Options(
+        account=given["account"] or settings.usual_account,
+        valid_rows_only=given["valid_rows_only"],
+        allow_repeats=given["allow_repeats"],
+        mapping=mapping,
+        expect_count=given["expect_count"],
+        expect_totals=tuple(_control_total(text) for text in given["expect_total"]),
+    )
+
+
+def _control_total(text: str) -> Money:
+    code, _, amount = text.partition("=")
+    try:
+        return Money.parse(amount, Currency.of(code))
+    except MoneyError as error:
+        raise UsageError(f"--expect-total {text!r}: {error}") from None
+
+
+@contextlib.contextmanager
+def record() -> Iterator[Runtime]:
+    """The record alone: for commands that ask no provider anything."""
+    runtime = Runtime.open(load_settings())
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+def start_paying(batch_id: str, runtime: Runtime) -> None:
+    """Tell the cluster's workers at once; embedded, the command that follows the batch pays it."""
+    if not runtime.settings.embedded:
+        dispatch(batch_id, runtime)
+
+
+def next_after(batch_id: str, decision: str, settings: Settings) -> str:
+    if decision == "draft":
+        return f"It waits for approval: paybatch approve {batch_id}"
+    if settings.embedded:
+        return f"Pay it with: paybatch watch {batch_id}"
+    return f"The workers are paying it: paybatch watch {batch_id}"
+
+
+def say_sandbox(account: str, *, quiet: bool) -> None:
+    if account == SANDBOX and not quiet:
+        screens.say(
+            "Account sandbox: a simulator of Payelata on this machine. No real money moves."
+        )
+
+
+def reference_id_chars_max(runtime: Runtime) -> int:
+    return min(
+        one.provider.capabilities.reference_id_chars_max for one in runtime.accounts.values()
+    )
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def account_of(name: str | None) -> Iterator[tuple[Account, Runtime]]:
+    """An account of the settings, ready to be asked.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    settings = load_settings(name)
+    with local.open_runtime(settings) as opened:
+        wanted = name or settings.usual_account
+        if wanted not in opened.runtime.accounts:
+            known = ", ".join(sorted(opened.runtime.accounts))
+            raise UsageError(f"no account {wanted!r} in the settings; there are: {known}")
+        yield opened.runtime.accounts[wanted], opened.runtime

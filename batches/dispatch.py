@@ -1,0 +1,15 @@
+"""One Celery message a payout, in bulk, never more than a window ahead."""
+
+from __future__ import annotations
+
+from workers import sweep, tasks
+from workers.runtime import Runtime
+
+
+def dispatch(batch_id: str, runtime: Runtime) -> int:
+    """Announce an approved batch's first payouts at once; the sweep tops the window up.
+
+    Returns:
+        How many were announced.
+    """
+    return sweep.announce(runtime, tasks.publish, batch_id)

@@ -1,0 +1,140 @@
+"""What is wrong with an installation, and how to mend it; and what an account offers."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from kombu.exceptions import OperationalError
+
+from batches import local
+from batches.preflight import ask, balances_of
+from workers.app import app
+from workers.errors import OperatorError, PaybatchError, SettingsError, UsageError
+from workers.providers.port import Service
+from workers.record.money import Currency
+from workers.runtime import Account, Runtime
+from workers.settings import Settings
+
+# A clock further off than this signs and expires wrongly at providers that check it.
+BROKER_TIMEOUT_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    # What was found; where it is not ok, how to mend it.
+    detail: str
+    exit_code: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"check": self.what, "ok": self.ok, "detail": self.detail}
+
+
+def examine_installation(load: Callable[[], Settings]) -> Sequence[Finding]:
+    """Look at everything a payment needs, in order; later parts need the earlier ones."""
+    try:
+        settings = load()
+    except SettingsError as error:
+        return [Finding("settings", False, problem, 2) for problem in error.problems]
+    findings = [Finding("settings", True, f"accounts: {', '.join(settings.accounts) or 'none'}")]
+    findings.append(_broker(settings))
+    try:
+        with local.open_runtime(settings) as opened:
+            runtime = opened.runtime
+            where = runtime.database.engine.url.render_as_string(hide_password=True)
+            findings.append(Finding("database", True, f"{where}, schema up to date"))
+            findings.append(Finding("key", True, "opens this database"))
+            findings += [_account(account, runtime) for account in runtime.accounts.values()]
+    except OperatorError as error:
+        findings.append(Finding("database and key", False, str(error), error.exit_code))
+    return findings
+
+
+def _broker(settings: Settings) -> Finding:
+    if settings.embedded:
+        return Finding("broker", True, "in this process (memory://)")
+    host = urlsplit(settings.broker_url).hostname or "?"
+    try:
+        with app.connection_for_write(connect_timeout=BROKER_TIMEOUT_S) as connection:
+            connection.ensure_connection(max_retries=1, timeout=BROKER_TIMEOUT_S)
+    except (OperationalError, OSError, socket.gaierror) as error:
+        detail = f"{host} does not answer ({error}); start it, or correct broker_url"
+        return Finding("broker", False, detail, 1)
+    return Finding("broker", True, f"{host} answers")
+
+
+def _account(account: Account, runtime: Runtime) -> Finding:
+    what = f"account {account.name}"
+    for pause in runtime.book.pauses():
+        if pause.account == account.name:
+            return Finding(what, False, f"paused ({pause.kind}): {pause.reason}", 6)
+    try:
+        balances = balances_of(account)
+    except PaybatchError as error:
+        return Finding(what, False, str(error), error.exit_code)
+    if balances is None:
+        return Finding(
+            what, True, f"{account.settings.provider} answers, or has no question to ask"
+        )
+    held = ", ".join(money.named() for _, money in sorted(balances.items()))
+    return Finding(what, True, f"{account.settings.provider} answers; balance {held}")
+
+
+def services_of(account: Account, currencies: Sequence[Currency] | None) -> Sequence[Service]:
+    """What an account can pay, from the given currencies or all that it has.
+
+    Raises:
+        UsageError: the provider tells no services.
+        AccountFault, ProviderUnreachable: the question was not answered.
+    """
+    can = account.provider.capabilities
+    if not can.services:
+        raise UsageError(f"account {account.name}: its provider tells no services")
+    if currencies is None:
+        codes = can.currencies or [money.code for money in balances_of(account) or {}]
+        currencies = [Currency.of(code) for code in codes]
+    found: list[Service] = []
+    for currency in sorted(currencies):
+        found += ask(lambda currency=currency: account.provider.services(currency))  # type: ignore[misc]
+    return found
+
+
+def service_named(code: str, account: Account) -> Service:
+    """The service of that code.
+
+    Raises:
+        UsageError: the account has none; the message lists what it has.
+    """
+    found = services_of(account, None)
+    for service in found:
+        if service.code == code:
+            return service
+    known = ", ".join(sorted({service.code for service in found}))
+    raise UsageError(f"account {account.name} has no service {code!r}; it has: {known}")
+
+
+def service_json(service: Service) -> dict[str, Any]:
+    """The facts of `services --json`."""
+    return {
+        "service": service.code,
+        "currency": service.currency.code,
+        "beneficiary_currency": service.beneficiary_currency.code,
+        "usable": service.usable,
+        "amount_min": str(service.amount_min) if service.amount_min else None,
+        "amount_max": str(service.amount_max) if service.amount_max else None,
+        "fee_rate": str(service.fee_rate),
+        "fee_fix": str(service.fee_fix) if service.fee_fix else None,
+        "fields": None
+        if service.fields is None
+        else [
+            {"name": rule.name, "required": rule.required, "pattern": rule.pattern}
+            for rule in service.fields
+        ],
+    }

@@ -1,0 +1,216 @@
+"""The embedded run: the worker, the sweep and the sandbox's simulator inside one command.
+
+The worker is a real Celery worker on an in-process broker, with the same tasks as in a cluster.
+What it leaves behind when it is killed is what any dead worker leaves, and the next run carries on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+
+from batches.sandbox import Sandbox
+from workers import sweep, tasks
+from workers.app import app
+from workers.errors import PaybatchError
+from workers.record.accounts import Pause
+from workers.record.answers import is_completed
+from workers.record.batches import BatchBook
+from workers.record.status import MAYBE_SENT, State
+from workers.runtime import Runtime
+from workers.settings import SANDBOX, Settings
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+SWEEP_S = 1
+COUNT_S = 0.25
+# An outage is waited out for so long before the command gives up: one probe gets its chance.
+OUTAGE_S = 45
+# A worker told to stop lets its calls end; a call cannot outlast its own deadline.
+STOP_S = 35
+THREADS_MAX = 64
+START_S = 20
+LOG_BYTES_MAX = 5_000_000
+
+Counts = Mapping[State, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A runtime, and the simulator behind its sandbox account."""
+
+    runtime: Runtime
+    sandbox: Sandbox | None
+
+
+@contextlib.contextmanager
+def open_runtime(settings: Settings) -> Iterator[Opened]:
+    """A runtime for one command, with the sandbox's simulator where the settings name it.
+
+    Raises:
+        OperatorError: the database, its key or the simulator cannot be used.
+    """
+    with contextlib.ExitStack() as stack:
+        sandbox = None
+        if SANDBOX in settings.accounts:
+            sandbox = stack.enter_context(Sandbox.beside(home(settings)))
+            settings = sandbox.settled(settings)
+        runtime = Runtime.open(settings)
+        stack.callback(runtime.close)
+        yield Opened(runtime, sandbox)
+
+
+def home(settings: Settings) -> Path:
+    """The folder of the embedded database, where its key, log and sandbox lie too."""
+    path = settings.database_url.removeprefix("sqlite:///")
+    return Path(path).parent if path != settings.database_url else Path()
+
+
+class _PrivateLog(logging.handlers.RotatingFileHandler):
+    """A log whose every new file is readable by its owner alone."""
+
+    def _open(self) -> TextIOWrapper:
+        os.close(os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY, 0o600))
+        return super()._open()
+
+
+def log_to_file(folder: Path) -> Path:
+    """Send this process's log to `paybatch.log`, readable by its owner alone; its path."""
+    path = folder / "paybatch.log"
+    handler = _PrivateLog(path, maxBytes=LOG_BYTES_MAX, backupCount=2)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    # httpx tells every address it calls; reference ids in them are ours, but that is noise.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return path
+
+
+class EmbeddedWorker:
+    """A Celery worker in this process, with the sweep beside it."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._runtime = runtime = opened.runtime
+        self._sandbox = opened.sandbox
+        self._ready = threading.Event()
+        self._failed: list[BaseException] = []
+        self._swept = 0.0
+        in_flight = sum(account.settings.in_flight_max for account in runtime.accounts.values())
+        self._threads = max(1, min(THREADS_MAX, in_flight))
+
+    def __enter__(self) -> EmbeddedWorker:
+        tasks.use(self._runtime)
+        # Messages of an earlier process died with it: what they announced is announced anew.
+        self._runtime.due.forget_announcements()
+        thread = threading.Thread(target=self._work, name="paybatch-worker", daemon=True)
+        thread.start()
+        if not self._ready.wait(START_S) or self._failed:
+            raise PaybatchError(f"the embedded worker did not start: {self._why()}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the calls that are under way end; what is not begun stays due."""
+        until = time.monotonic() + STOP_S
+        # From here on its messages are taken, but nothing is begun.
+        tasks.stop()
+        while worker_state.active_requests and time.monotonic() < until:
+            time.sleep(TICK_S)
+        tasks.use(None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a payout is being worked on in this process."""
+        return bool(worker_state.active_requests)
+
+    def tick(self) -> None:
+        """Announce what is due, and now and then sweep."""
+        if self._failed:
+            raise PaybatchError(f"the embedded worker stopped: {self._why()}")
+        if time.monotonic() - self._swept >= SWEEP_S:
+            self._swept = time.monotonic()
+            if self._sandbox is not None:
+                self._sandbox.keep_up()
+            sweep.sweep(self._runtime, tasks.publish)
+        else:
+            sweep.announce(self._runtime, tasks.publish)
+
+    def _why(self) -> str:
+        return str(self._failed[0]) if self._failed else f"no answer in {START_S} s"
+
+    def _work(self) -> None:
+        try:
+            WorkController(
+                app=app,
+                hostname=f"embedded-{os.getpid()}@localhost",
+                pool="threads",
+                concurrency=self._threads,
+                without_gossip=True,
+                without_mingle=True,
+                without_heartbeat=True,
+                ready_callback=lambda _consumer: self._ready.set(),
+                quiet=True,
+            ).start()
+            # It logs its own errors and returns; nobody has told it to end.
+            self._failed.append(PaybatchError("it ended; paybatch.log says why"))
+        except BaseException as error:  # noqa: BLE001 - told to the command, which then ends
+            self._failed.append(error)
+        finally:
+            self._ready.set()
+
+
+def follow(
+    batch_id: str,
+    runtime: Runtime,
+    worker: EmbeddedWorker | None,
+    show: Callable[[Counts], None],
+) -> Pause | None:
+    """Work on a batch, or watch the cluster do it, until no payout of it moves by itself.
+
+    Args:
+        worker: this command's own; None: the cluster's workers pay.
+        show: told the counts now and then.
+
+    Returns:
+        None when every payout is settled or waits for a person; else the pause that stops it.
+    """
+    book = BatchBook(runtime.store)
+    counted = 0.0
+    accounts = {tally.account for tally in book.tallies(batch_id)}
+    while True:
+        if worker is not None:
+            worker.tick()
+        if time.monotonic() - counted >= COUNT_S:
+            counted = time.monotonic()
+            counts = book.counts(batch_id)
+            show(counts)
+            if is_completed(counts):
+                return None
+            for pause in runtime.book.pauses():
+                if pause.account in accounts and _ends(pause, counts, worker, runtime):
+                    return pause
+        time.sleep(TICK_S)
+
+
+def _ends(pause: Pause, counts: Counts, worker: EmbeddedWorker | None, runtime: Runtime) -> bool:
+    """Whether a paused account ends the command now: nothing is cut off half-way."""
+    if worker is not None and worker.busy:
+        return False
+    if pause.kind in ("balance", "person"):
+        # Only sending waits: what needs none is still followed to its end.
+        return not any(counts.get(state) for state in MAYBE_SENT - {State.CREATED})
+    if pause.kind == "outage":
+        return (runtime.clock.now() - pause.since).total_seconds() > OUTAGE_S
+    return True

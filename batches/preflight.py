@@ -1,0 +1,477 @@
+"""Everything that can be known of a file before money moves: faults, totals, fees, funds, time.
+
+Nothing is stored and nothing is sent here. The provider is asked a number of questions that does
+not grow with the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential
+
+from batches.checks import AccountRules, CheckedRow, RowChecker
+from batches.faults import Fault, FaultKind, mask_cell
+from batches.loading import Limits, open_sheet
+from workers.errors import AccountFault, FileUnreadable, ProviderUnreachable, UsageError
+from workers.providers.port import Service
+from workers.record.batches import Batch, BatchBook
+from workers.record.model import ContentHash
+from workers.record.money import Currency, Money
+from workers.record.status import State
+from workers.runtime import Account, Runtime
+
+# A question that changes nothing is asked so often, after delays of 0.5 s and 1 s.
+QUESTION_TRIES = 3
+REFUSED, UNCOVERED = 3, 6
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the maker asked for on the command line."""
+
+    account: str
+    valid_rows_only: bool = False
+    allow_repeats: bool = False
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    # Control totals that the maker stated, checked against the whole file.
+    expect_count: int | None = None
+    expect_totals: tuple[Money, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Funds:
+    """What a file needs of one account and currency, and what is there."""
+
+    account: str
+    currency: Currency
+    count: int
+    amount: Money
+    fees: Money
+    promised: Money
+    # What the provider says can be spent; None: it keeps no balance, so nothing was checked.
+    balance: Money | None
+
+    @property
+    def needed(self) -> Money:
+        return self.amount + self.fees
+
+    @property
+    def spendable(self) -> Money | None:
+        """The balance less what is promised to other payouts."""
+        return None if self.balance is None else self.balance - self.promised
+
+    @property
+    def is_covered(self) -> bool:
+        return self.spendable is None or self.needed <= self.spendable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What would be paid, and everything that stands against it."""
+
+    path: Path
+    columns: tuple[str, ...]
+    content_hash: str
+    file_hash: str
+    # Data rows read, and those that would be paid.
+    rows: int
+    valid: int
+    faults: Sequence[Fault]
+    warnings: Sequence[str]
+    funds: Sequence[Funds]
+    # Control totals that do not hold, each in a sentence.
+    contradictions: Sequence[str]
+    # Rows that pay again what was paid lately; recorded with the batch when allowed.
+    repeats: int
+    # Seconds that the calls take at the accounts' rates; None: no account has a limit.
+    estimated_s: int | None
+    # The stored batch of the same content.
+    known_as: Batch | None
+    options: Options
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether the rows may be stored: without faults, or those without when asked for."""
+        if self.contradictions:
+            return False
+        return not self.faults or (self.options.valid_rows_only and self.valid > 0)
+
+    @property
+    def exit_code(self) -> int:
+        """0 payable; 3 refused or finished already; 6 the money is not there."""
+        if not self.is_payable:
+            return REFUSED
+        return UNCOVERED if self.uncovered and self.known_as is None else 0
+
+    def refuse_uncovered(self) -> None:
+        """
+        Raises:
+            AccountFault: an account has not enough money for the file.
+        """
+        if self.uncovered:
+            short = self.uncovered[0]
+            raise AccountFault(
+                f"account {short.account} has not enough {short.currency.code};"
+                " nothing was stored and nothing was sent"
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """The facts of `check --json`."""
+        return {
+            "ok": self.is_payable and not self.uncovered,
+            "rows": self.rows,
+            "payable": self.valid if self.is_payable else 0,
+            "faults": [
+                {
+                    "line": fault.line,
+                    "column": fault.column,
+                    "kind": str(fault.kind),
+                    "value": fault.value,
+                    "expected": fault.expected,
+                }
+                for fault in self.faults
+            ],
+            "warnings": list(self.warnings),
+            "contradictions": list(self.contradictions),
+            "totals": [
+                {
+                    "account": funds.account,
+                    "currency": funds.currency.code,
+                    "count": funds.count,
+                    "amount": str(funds.amount),
+                    "fees": str(funds.fees),
+                    "promised": str(funds.promised),
+                    "balance": None if funds.balance is None else str(funds.balance),
+                    "covered": funds.is_covered,
+                }
+                for funds in self.funds
+            ],
+            "repeats": self.repeats,
+            "estimated_s": self.estimated_s,
+            "batch_id": self.known_as.id if self.known_as else None,
+        }
+
+    @property
+    def uncovered(self) -> Sequence[Funds]:
+        return [funds for funds in self.funds if not funds.is_covered]
+
+
+class Preflight:
+    """The checks of one file against one installation."""
+
+    def __init__(self, runtime: Runtime, options: Options, now: datetime) -> None:
+        """
+        Raises:
+            UsageError: the settings have no such account.
+        """
+        if options.account not in runtime.accounts:
+            known = ", ".join(sorted(runtime.accounts))
+            raise UsageError(f"no account {options.account!r} in the settings; there are: {known}")
+        self.runtime = runtime
+        self.options = options
+        self.now = now
+        self.book = BatchBook(runtime.store)
+        self._services: dict[tuple[str, Currency], Sequence[Service]] = {}
+
+    def examine(self, path: Path, progress: Callable[[int], None] | None = None) -> Plan:
+        """Read the whole file once and say everything about it.
+
+        Args:
+            progress: told the number of rows read so far.
+
+        Raises:
+            FileUnreadable: it cannot be read at all.
+            AccountFault, ProviderUnreachable: a question to the provider was not answered.
+        """
+        checker, totals = self._checker(), _Totals()
+        replacing: dict[tuple[str, str], int] = {}
+        content, repeats = ContentHash(), _Repeats(self)
+        faults: list[Fault] = []
+        history: list[Fault] = []
+        rows = valid = 0
+        file_hash = self.file_hash(path)
+        known_as = self.book.by_file(file_hash)
+        sheet = open_sheet(path, Limits.of(self.runtime.settings), self.options.mapping)
+        for chunk in sheet.chunks():
+            checked, found = checker.check(chunk)
+            faults += found
+            # Rows of a file that is stored are known by their own batch: that is no fault.
+            used = [] if known_as else self._used_before(checked, replacing)
+            repeated = [] if known_as else repeats.among(checked)
+            bad = {fault.line for fault in found}
+            bad |= {fault.line for fault in used}
+            history += used
+            if not self.options.allow_repeats:
+                history += repeated
+                bad |= {fault.line for fault in repeated}
+            for row in checked:
+                if row.line not in bad or not self.options.valid_rows_only:
+                    content.add(row.order)
+                    totals.add(row)
+                    valid += 1
+            rows += len(chunk.lines)
+            if progress is not None:
+                progress(rows)
+        if known_as is None and not faults:
+            known_as = self.book.by_content(content.hexdigest())
+        if known_as is None:
+            faults = sorted(faults + history, key=lambda fault: fault.line)
+        funds, warnings = self._funds(totals) if valid else ([], [])
+        return Plan(
+            path=path,
+            columns=sheet.columns,
+            content_hash=content.hexdigest(),
+            file_hash=file_hash,
+            rows=rows,
+            valid=valid,
+            faults=faults,
+            warnings=[*checker.warnings, *warnings],
+            funds=funds,
+            contradictions=self._contradictions(rows, totals),
+            repeats=repeats.count,
+            estimated_s=self._estimate(totals),
+            known_as=known_as,
+            options=self.options,
+        )
+
+    def _contradictions(self, rows: int, totals: _Totals) -> list[str]:
+        found = []
+        expected = self.options.expect_count
+        if expected is not None and rows != expected:
+            found.append(f"control total: {expected:,} rows expected, the file has {rows:,}")
+        for stated in self.options.expect_totals:
+            minor = sum(
+                sums[stated.currency][1]
+                for sums in totals.accounts.values()
+                if stated.currency in sums
+            )
+            if minor != stated.minor:
+                actual = Money(minor, stated.currency).named()
+                found.append(f"control total: {stated.named()} expected, the rows have {actual}")
+        return found
+
+    def file_hash(self, path: Path) -> str:
+        """SHA-256 of the file's bytes and of what else decides how it is read.
+
+        Raises:
+            FileUnreadable: it cannot be read.
+        """
+        read_with = [self.options.account, self.options.valid_rows_only]
+        digest = hashlib.sha256(
+            json.dumps([*read_with, sorted(self.options.mapping.items())]).encode()
+        )
+        try:
+            with path.open("rb") as file:
+                while part := file.read(1 << 20):
+                    digest.update(part)
+        except OSError as error:
+            raise FileUnreadable(f"{path}: {error.strerror}") from error
+        return digest.hexdigest()
+
+    def orders(self, plan: Plan) -> Iterator[CheckedRow]:
+        """The plan's rows, read once more for storing.
+
+        A file that was changed since gives other rows; whoever stores them compares the hash.
+        """
+        checker = self._checker()
+        bad = {fault.line for fault in plan.faults}
+        limits = Limits.of(self.runtime.settings)
+        for chunk in open_sheet(plan.path, limits, self.options.mapping).chunks():
+            checked, _ = checker.check(chunk)
+            yield from (row for row in checked if row.line not in bad)
+
+    def _checker(self) -> RowChecker:
+        rules = {
+            name: AccountRules(
+                name=name,
+                capabilities=account.provider.capabilities,
+                service=account.settings.service,
+                services=partial(self._services_of, account),
+            )
+            for name, account in self.runtime.accounts.items()
+        }
+        return RowChecker(rules, usual_account=self.options.account)
+
+    def _services_of(self, account: Account, currency: Currency) -> Sequence[Service]:
+        """What the account offers; asked once, though the file is read twice."""
+        key = (account.name, currency)
+        if key not in self._services:
+            self._services[key] = ask(partial(account.provider.services, currency))
+        return self._services[key]
+
+    def _used_before(
+        self, rows: Sequence[CheckedRow], replacing: dict[tuple[str, str], int]
+    ) -> list[Fault]:
+        """Reference ids that a stored payout has, and rows that replace what they may not.
+
+        Args:
+            replacing: the first line that replaces a payout, kept over the whole file.
+        """
+        faults: list[Fault] = []
+        for account, some in _by_account(rows).items():
+            known = self.book.known(account, [row.order.reference_id for row in some])
+            again = {row.order.replaces: row for row in some if row.order.replaces}
+            replaceable = self.book.known(account, list(again))
+            replaced = self.book.replaced(account, list(again))
+            for row in some:
+                reference_id, replaces = row.order.reference_id, row.order.replaces
+                if reference_id in known:
+                    batch_id = known[reference_id].batch_id
+                    expected = f"a reference id that was never used; batch {batch_id} has this one"
+                    faults.append(_fault(row, "reference_id", FaultKind.REFERENCE_USED, expected))
+                if replaces and (
+                    replaces not in replaceable or replaceable[replaces].state != State.FAILED
+                ):
+                    expected = "the reference id of a payout of this account that failed"
+                    faults.append(_fault(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
+                elif replaces and replacing.setdefault((account, replaces), row.line) != row.line:
+                    first = replacing[account, replaces]
+                    expected = f"a failed payout that no other row replaces; line {first} does"
+                    faults.append(_fault(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
+                elif replaces in replaced:
+                    expected = "a failed payout that no other payout replaces yet"
+                    faults.append(_fault(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
+        return faults
+
+    def _funds(self, totals: _Totals) -> tuple[list[Funds], list[str]]:
+        funds: list[Funds] = []
+        warnings: list[str] = []
+        for name in sorted(totals.accounts):
+            # What is promised is read first: a payout that is settled between the two readings is
+            # then counted twice, never not at all.
+            promised = self.runtime.book.promised(name)
+            balances = balances_of(self.runtime.accounts[name])
+            if balances is None:
+                warnings.append(
+                    f"account {name}: its provider keeps no balance that can be asked for, so"
+                    " nobody knows whether the money is there"
+                )
+            for currency, (count, amount, fees) in sorted(totals.accounts[name].items()):
+                nothing = Money(0, currency)
+                funds.append(
+                    Funds(
+                        account=name,
+                        currency=currency,
+                        count=count,
+                        amount=Money(amount, currency),
+                        fees=Money(fees, currency),
+                        promised=promised.get(currency, nothing),
+                        balance=None if balances is None else balances.get(currency, nothing),
+                    )
+                )
+        return funds, warnings
+
+    def _estimate(self, totals: _Totals) -> int | None:
+        """The time that the accounts' rates allow: accounts are paid side by side."""
+        seconds = []
+        for name, currencies in totals.accounts.items():
+            account = self.runtime.accounts[name]
+            # A create, a release where there is one, and a poll.
+            calls = 3 if account.policy.two_step else 2
+            count = sum(number for number, _, _ in currencies.values())
+            if account.settings.rate_per_s:
+                seconds.append(int(count * calls / account.settings.rate_per_s) + 1)
+        return max(seconds, default=None)
+
+
+class _Totals:
+    """Counts, sums and fees by account and currency, in minor units."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, dict[Currency, tuple[int, int, int]]] = defaultdict(dict)
+
+    def add(self, row: CheckedRow) -> None:
+        sums = self.accounts[row.order.account]
+        currency = row.order.amount.currency
+        count, amount, fees = sums.get(currency, (0, 0, 0))
+        sums[currency] = (count + 1, amount + row.order.amount.minor, fees + row.fee.minor)
+
+
+class _Repeats:
+    """Rows that pay a beneficiary the same amount again, within the file or since a while."""
+
+    def __init__(self, preflight: Preflight) -> None:
+        self._preflight = preflight
+        self._since = preflight.now - preflight.runtime.settings.duplicate_window
+        self._off = not preflight.runtime.settings.duplicate_window_days
+        self._lines: dict[str, int] = {}
+        self.count = 0
+
+    def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
+        if self._off:
+            return []
+        vault = self._preflight.runtime.store.vault
+        # Without any field there is nothing that tells one beneficiary from another.
+        prints = {row.line: vault.fingerprint(row.order) for row in rows if row.order.fields}
+        stored = self._preflight.book.repeats(list(prints.values()), self._since)
+        faults = []
+        for row in rows:
+            fingerprint = prints.get(row.line)
+            if fingerprint is None:
+                continue
+            first = self._lines.setdefault(fingerprint, row.line)
+            if first != row.line:
+                where = f"line {first}"
+            elif fingerprint in stored:
+                where = f"payout {stored[fingerprint]}"
+            else:
+                continue
+            expected = (
+                f"not the same beneficiary and amount as {where};"
+                " if both are meant, use --allow-repeats"
+            )
+            faults.append(_fault(row, "amount", FaultKind.REPEATED, expected))
+        self.count += len(faults)
+        return faults
+
+
+def ask(question: Callable[[], T]) -> T:
+    """Ask a provider something that changes nothing, a few times while it does not answer.
+
+    Raises:
+        AccountFault, ProviderUnreachable: as the question does.
+    """
+    return Retrying(
+        retry=retry_if_exception_type(ProviderUnreachable),
+        stop=stop_after_attempt(QUESTION_TRIES),
+        wait=wait_exponential(multiplier=0.5, max=2),
+        reraise=True,
+    )(question)
+
+
+def balances_of(account: Account) -> Mapping[Currency, Money] | None:
+    """What the account can spend; None where its provider keeps no balance.
+
+    Raises:
+        AccountFault, ProviderUnreachable: the question was not answered.
+    """
+    if not account.policy.balances:
+        return None
+    return ask(account.provider.balances) or None
+
+
+def _by_account(rows: Sequence[CheckedRow]) -> Mapping[str, list[CheckedRow]]:
+    some: dict[str, list[CheckedRow]] = defaultdict(list)
+    for row in rows:
+        some[row.order.account].append(row)
+    return some
+
+
+def _fault(row: CheckedRow, column: str, kind: FaultKind, expected: str) -> Fault:
+    value = {
+        "reference_id": row.order.reference_id,
+        "replaces": row.order.replaces,
+        "amount": str(row.order.amount),
+    }[column]
+    return Fault(row.line, column, kind, mask_cell(column, value), expected)

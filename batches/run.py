@@ -1,0 +1,198 @@
+"""`run FILE`: check, show the plan, ask, store, approve, pay, follow, answer for every line.
+
+The same file again carries on where it stood, whatever ended the last run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batches import approval, local, screens
+from batches.dispatch import dispatch
+from batches.local import EmbeddedWorker, Opened
+from batches.preflight import REFUSED, Options, Plan, Preflight
+from batches.reports import check_target
+from batches.results import write_results
+from batches.summary import NEEDS_PERSON, STOPPED, Summary, summarise
+from workers import sweep
+from workers.errors import AccountFault, BatchExists, UsageError
+from workers.record.accounts import Pause
+from workers.record.batches import Batch, BatchBook
+from workers.record.status import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What the person asked `run` for."""
+
+    out: Path
+    # Ask before paying: the question's answer; without a terminal nobody can be asked.
+    agreed: bool
+    can_ask: bool
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a run ended."""
+
+    exit_code: int
+    summary: Summary | None = None
+    plan: Plan | None = None
+    pause: Pause | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paid:
+    """How far a batch was followed."""
+
+    summary: Summary
+    # What stopped it; None: nothing moves by itself any more.
+    pause: Pause | None
+    exit_code: int
+
+
+def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> Ran:
+    """Carry a file from its check to the answer for every line, or carry on with its batch.
+
+    Raises:
+        PaybatchError: whatever stops it, with the exit code to end with.
+    """
+    # Before any money moves: afterwards it would be too late to say so.
+    check_target(choices.out, other_than=path)
+    runtime = opened.runtime
+    preflight = Preflight(runtime, options, runtime.clock.now())
+    book = preflight.book
+    batch = book.by_file(preflight.file_hash(path))
+    fresh = False
+    if batch is None:
+        plan = preflight.examine(path)
+        batch = plan.known_as
+        if batch is None:
+            if not choices.quiet:
+                screens.plan(plan)
+            if not plan.is_payable:
+                return Ran(exit_code=REFUSED, plan=plan)
+            plan.refuse_uncovered()
+            _agree(choices, plan.valid)
+            batch, fresh = _stored(plan, preflight, book), True
+    if batch.decision == "approved":
+        ended = _ended(batch, book, choices)
+        if ended is not None:
+            return ended
+        if not choices.quiet:
+            screens.say(
+                f"Carrying on with batch {batch.id}, stored {screens.clock_time(batch.made_at)}"
+            )
+    else:
+        batch = _approved(batch, opened, choices, fresh=fresh)
+    paid = pay(batch, opened, choices.out)
+    return Ran(exit_code=paid.exit_code, summary=paid.summary, pause=paid.pause, out=choices.out)
+
+
+def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
+    """Follow an approved batch until nothing of it moves by itself, and write its results."""
+    runtime = opened.runtime
+    book = BatchBook(runtime.store)
+    names = approval.accounts_of(batch, book, runtime)
+    pause = _probe_pauses(names, opened)
+    if pause is None:
+        with screens.bar(batch.rows) as bar:
+            if runtime.settings.embedded:
+                with EmbeddedWorker(opened) as worker:
+                    pause = _followed(batch, opened, worker, bar)
+            else:
+                dispatch(batch.id, runtime)
+                pause = local.follow(batch.id, runtime, None, bar.show)
+    if out is not None:
+        write_results(batch.id, book, out)
+    summary = summarise(batch, book)
+    code = summary.exit_code
+    if pause is not None and code != NEEDS_PERSON:
+        code = STOPPED
+    return Paid(summary=summary, pause=pause, exit_code=code)
+
+
+def _followed(
+    batch: Batch, opened: Opened, worker: EmbeddedWorker, bar: screens.Bar
+) -> Pause | None:
+    try:
+        return local.follow(batch.id, opened.runtime, worker, bar.show)
+    except KeyboardInterrupt:
+        screens.warn(f"Stopping batch {batch.id}: calls that are under way end first ...")
+        raise
+
+
+def _agree(choices: Choices, count: int) -> None:
+    """Ask before money moves.
+
+    Raises:
+        UsageError: nobody can be asked.
+        KeyboardInterrupt: the answer was no.
+    """
+    if choices.agreed:
+        return
+    if not choices.can_ask:
+        raise UsageError("there is no terminal to ask on; use --yes to pay without the question")
+    screens.ask(f"Pay these {count:,} payouts now? [y/N] ")
+    if input().strip().lower() not in ("y", "yes"):
+        screens.say("Nothing was stored and nothing was sent.")
+        raise KeyboardInterrupt
+
+
+def _stored(plan: Plan, preflight: Preflight, book: BatchBook) -> Batch:
+    """Store the batch, or join the run of the same file that was a moment faster."""
+    try:
+        batch_id = approval.store(plan, preflight, approval.operator())
+    except BatchExists as exists:
+        batch_id = exists.batch_id
+    return approval.find(batch_id, book)
+
+
+def _approved(batch: Batch, opened: Opened, choices: Choices, *, fresh: bool) -> Batch:
+    runtime = opened.runtime
+    if batch.decision == "paused":
+        raise AccountFault(f"batch {batch.id} is paused; resume it to carry on")
+    if runtime.settings.approvals == 2:
+        raise AccountFault(
+            f"batch {batch.id} is stored; with approvals = 2 somebody else has to approve it:"
+            f" paybatch approve {batch.id}"
+        )
+    if not fresh:
+        # Stored by a run that ended before its approval: the person is asked once more.
+        _agree(choices, batch.rows)
+    return approval.approve_or_join(batch.id, runtime, approval.operator())
+
+
+def _ended(batch: Batch, book: BatchBook, choices: Choices) -> Ran | None:
+    """How a batch that does not move by itself any more is answered; None: it does."""
+    summary = summarise(batch, book)
+    if not summary.is_completed:
+        return None
+    write_results(batch.id, book, choices.out)
+    if summary.missing:
+        return Ran(exit_code=summary.exit_code, summary=summary, out=choices.out)
+    if summary.counts.get(State.HELD):
+        return Ran(exit_code=NEEDS_PERSON, summary=summary, out=choices.out)
+    raise BatchExists(
+        f"this file was paid already as batch {batch.id}, which is finished; nothing was sent."
+        f" Its results: {choices.out}",
+        batch_id=batch.id,
+    )
+
+
+def _probe_pauses(names: Sequence[str], opened: Opened) -> Pause | None:
+    """Try paused accounts of a batch now; the first that stays paused, and why."""
+    runtime = opened.runtime
+    for pause in runtime.book.pauses():
+        if pause.account not in names:
+            continue
+        still = pause.reason
+        if pause.kind != "person":
+            still = sweep.probe(runtime.accounts[pause.account], runtime) or ""
+        if still:
+            return Pause(pause.account, pause.kind, still, pause.since, pause.probe_at)
+    return None

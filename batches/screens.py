@@ -1,0 +1,310 @@
+"""Everything that people read on the screen: tables, summaries, the progress bar.
+
+On a terminal with bars and colours; elsewhere plain lines. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from batches.doctor import Finding
+from batches.faults import Fault
+from batches.preflight import Plan
+from batches.summary import Summary
+from workers.providers.port import Service
+from workers.record.accounts import Pause
+from workers.record.status import FINAL, State
+
+# More than this is not read on a screen; the rest is in the file that --errors writes.
+FAULTS_SHOWN = 20
+LINES_SHOWN = 10
+# Without a terminal, one line of progress now and then.
+PLAIN_EVERY_S = 5
+WORDS: Mapping[State, str] = {
+    State.DRAFT: "waiting for approval",
+    State.QUEUED: "queued",
+    State.CREATING: "being sent",
+    State.UNKNOWN: "being looked up",
+    State.CREATED: "created",
+    State.PROCESSING: "processing",
+    State.PAID: "paid",
+    State.RETURNED: "returned",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+    State.HELD: "needs a person",
+}
+_COLOURS = {
+    State.PAID: "green",
+    State.FAILED: "red",
+    State.RETURNED: "red",
+    State.HELD: "yellow",
+}
+
+# A file or a pipe has no width: lines there are never cut.
+PIPE_WIDTH = 1000
+
+
+def _console(*, stderr: bool) -> Console:
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+
+def say(text: str = "") -> None:
+    """One line to standard output, as it stands."""
+    out.print(escape(text))
+
+
+def ask(question: str) -> None:
+    """A question, with the answer typed behind it."""
+    out.print(escape(question), end="")
+
+
+def warn(text: str) -> None:
+    """One line to standard error, as it stands."""
+    err.print(escape(text))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: str = "") -> None:
+    """A small table; the columns named in `right` are numbers."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        shown.add_column(escape(name), justify="right" if name in right.split() else "left")
+    for row in rows:
+        shown.add_row(*(escape(str(cell)) for cell in row))
+    out.print(shown)
+
+
+def faults(found: Sequence[Fault], *, hint: str) -> None:
+    """The first faults one by one, all of them counted by kind."""
+    rows = [
+        (fault.line, fault.column, fault.value, fault.expected) for fault in found[:FAULTS_SHOWN]
+    ]
+    table(["line", "column", "found", "expected"], rows, right="line")
+    if len(found) > FAULTS_SHOWN:
+        say(f"... and {len(found) - FAULTS_SHOWN:,} more. {hint}")
+        kinds = Counter(str(fault.kind) for fault in found)
+        say("By kind: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
+
+
+def plan(found: Plan) -> None:
+    """What would be paid: per account and currency, beside the money that is there."""
+    say(f"{found.path.name}: {found.rows:,} rows, {found.valid:,} to pay")
+    rows = [
+        (
+            funds.account,
+            f"{funds.count:,}",
+            funds.amount.named(),
+            funds.fees.named(),
+            funds.promised.named(),
+            "not known" if funds.balance is None else funds.balance.named(),
+        )
+        for funds in found.funds
+    ]
+    if rows:
+        columns = ["account", "payouts", "amount", "expected fees", "promised before", "balance"]
+        table(columns, rows, right="payouts amount expected fees promised before balance")
+    for contradiction in found.contradictions:
+        say(f"Refused: {contradiction}")
+    for warning in found.warnings:
+        say(f"Warning: {warning}")
+    if found.repeats and found.options.allow_repeats:
+        say(f"Warning: {found.repeats:,} rows repeat a payment; allowed by --allow-repeats")
+    if found.estimated_s is not None and found.valid:
+        say(f"Estimated time at the account's rate: about {duration(found.estimated_s)}")
+    for funds in found.uncovered:
+        spendable = funds.spendable
+        say(
+            f"Not enough money: account {funds.account} needs {funds.needed.named()} with fees,"
+            f" and {spendable.named() if spendable else ''} can be spent"
+        )
+
+
+def summary(found: Summary, *, now: datetime) -> None:
+    """What a batch has come to, as a payroll clerk reads it."""
+    batch = found.batch
+    say(f"Batch {batch.id} ({batch.file_name}, {batch.rows:,} lines): {found.state}")
+    rows = []
+    for state in State:
+        number = found.counts.get(state)
+        if number:
+            sums = [
+                by_state[state][1].named() for by_state in found.sums.values() if state in by_state
+            ]
+            rows.append((WORDS[state], f"{number:,}", "   ".join(sums)))
+    table(["", "lines", "amounts"], rows, right="lines")
+    if found.missing:
+        say(
+            f"{found.missing:,} lines of this batch are no longer in the database: somebody deleted"
+            " them; compare with the file and the provider before anything else"
+        )
+    if found.fees:
+        say("Fees taken: " + ", ".join(fee.named() for fee in found.fees))
+    if found.reasons:
+        say("Why lines failed or came back:")
+        for reason, number in found.reasons[:LINES_SHOWN]:
+            say(f"  {number:,} x {reason}")
+    _for_a_person(found)
+    for state, since in found.open_since.items():
+        age = duration(int((now - since).total_seconds()))
+        say(f"Oldest {WORDS[state]}: {age}")
+    if found.next_due is not None:
+        wait_s = max(0, int((found.next_due - now).total_seconds()))
+        say(f"Its next step is due in {duration(wait_s)}, once a worker runs")
+
+
+def _for_a_person(found: Summary) -> None:
+    """What somebody has to look at."""
+    if found.held:
+        say("These need a person; nothing is sent for them until somebody decides:")
+        for reference_id, why in found.held[:LINES_SHOWN]:
+            say(f"  {reference_id}: {why}")
+        left = found.counts.get(State.HELD, 0) - len(found.held[:LINES_SHOWN])
+        if left > 0:
+            say(f"  ... and {left:,} more; see the results file")
+        say("  Look them up at the provider, then: paybatch resolve REFERENCE_ID --as ...")
+    if found.warnings:
+        say("The provider said more about these:")
+        for reference_id, what in found.warnings[:LINES_SHOWN]:
+            say(f"  {reference_id}: {what}")
+
+
+def pauses(found: Sequence[Pause]) -> None:
+    """Why accounts send nothing, and when they are tried again."""
+    for pause in found:
+        say(
+            f"Account {pause.account} is paused ({pause.kind}): {pause.reason};"
+            f" since {clock_time(pause.since)}, tried again at {clock_time(pause.probe_at)}"
+        )
+
+
+class Bar:
+    """The progress of a batch: settled of all, counts per state, and the rate."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total = total
+        self._progress = progress
+        self._task = None
+        if progress is not None:
+            self._task = progress.add_task("", total=total, words="", rate="")
+        self._began = time.monotonic()
+        self._before: int | None = None
+        self._said_at = 0.0
+        self._said = ""
+
+    def show(self, counts: Mapping[State, int]) -> None:
+        settled = sum(counts.get(state, 0) for state in FINAL)
+        if self._before is None:
+            self._before = settled
+        took_s = max(time.monotonic() - self._began, 0.001)
+        rate = f"{(settled - self._before) / took_s:.0f}/s"
+        if self._progress is not None and self._task is not None:
+            words = "  ".join(
+                _coloured(state, counts[state]) for state in State if counts.get(state)
+            )
+            self._progress.update(self._task, completed=settled, words=words, rate=rate)
+            return
+        words = ", ".join(f"{counts[state]} {WORDS[state]}" for state in State if counts.get(state))
+        if words != self._said and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
+            self._said, self._said_at = words, time.monotonic()
+            warn(f"{settled}/{self._total} settled, {rate}: {words}")
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Bar]:
+    """A progress bar on a terminal, plain lines elsewhere, both on standard error."""
+    if not err.is_terminal:
+        yield Bar(total, None)
+        return
+    columns = (
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[words]}"),
+    )
+    with Progress(*columns, console=err) as progress:
+        yield Bar(total, progress)
+
+
+def _coloured(state: State, number: int) -> str:
+    words = f"{WORDS[state]} {number:,}"
+    return f"[{_COLOURS[state]}]{words}[/]" if state in _COLOURS else words
+
+
+def duration(seconds: int) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `5 days`."""
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // (24 * 60)} days"
+
+
+def clock_time(at: datetime) -> str:
+    """A time for people, in UTC."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def services(found: Sequence[Service]) -> None:
+    """Services with their limits, expected fees and fields."""
+    rows = []
+    for service in found:
+        low, high = service.amount_min, service.amount_max
+        fee = f"{(service.fee_rate * 100).normalize():f}%" if service.fee_rate else ""
+        if service.fee_fix is not None and service.fee_fix.minor:
+            fee = f"{fee} + {service.fee_fix.named()}".removeprefix(" + ")
+        fields = "not told"
+        if service.fields is not None:
+            fields = ", ".join(
+                rule.name if rule.required else f"[{rule.name}]" for rule in service.fields
+            )
+        rows.append(
+            (
+                service.code if service.usable else f"{service.code} (not usable)",
+                service.currency.code,
+                f"{low.named() if low else ''} to {high.named() if high else ''}",
+                fee or "none",
+                fields,
+            )
+        )
+    table(["service", "pays from", "limits", "fee", "fields ([optional])"], rows)
+
+
+def batches(found: Sequence[Summary]) -> None:
+    """The latest batches, a line each."""
+    rows = [
+        (
+            one.batch.id,
+            one.batch.file_name,
+            clock_time(one.batch.made_at),
+            one.state,
+            ", ".join(
+                f"{one.counts[state]:,} {WORDS[state]}" for state in State if state in one.counts
+            ),
+        )
+        for one in found
+    ]
+    table(["batch", "file", "stored", "state", "lines"], rows)
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """What `doctor` found."""
+    for one in found:
+        say(f"{'ok     ' if one.ok else 'PROBLEM'}  {one.what}: {one.detail}")

@@ -1,0 +1,117 @@
+"""What a batch has come to, for people and programs: counts, sums, reasons, and the exit code."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from workers.record.answers import is_completed
+from workers.record.batches import Batch, BatchBook
+from workers.record.due import DueWork
+from workers.record.money import Currency, Money
+from workers.record.status import FINAL, State
+
+PAID_ALL, MISSING, SOME_FAILED, NEEDS_PERSON, STOPPED = 0, 1, 4, 5, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A batch at one moment."""
+
+    batch: Batch
+    counts: Mapping[State, int]
+    # Per currency and state, in order of both.
+    sums: Mapping[Currency, Mapping[State, tuple[int, Money]]]
+    fees: Sequence[Money]
+    # Why payouts failed, with how many, the most frequent first.
+    reasons: Sequence[tuple[str, int]]
+    # The payouts that need a person: reference id, and why.
+    held: Sequence[tuple[str, str]]
+    # Payouts with something a person should see, though their state stands.
+    warnings: Sequence[tuple[str, str]]
+    # Since when the oldest of each open state is open.
+    open_since: Mapping[State, datetime]
+    # When something of it is due next; None: nothing, by itself.
+    next_due: datetime | None
+
+    @property
+    def missing(self) -> int:
+        """Lines that were stored and are not there any more: somebody deleted them."""
+        return self.batch.rows - sum(self.counts.values())
+
+    @property
+    def is_completed(self) -> bool:
+        return is_completed(self.counts)
+
+    @property
+    def state(self) -> str:
+        """Draft, rejected, cancelled or paused as people decided; else running or completed."""
+        if self.batch.decision != "approved":
+            return self.batch.decision
+        return "completed" if self.is_completed else "running"
+
+    @property
+    def exit_code(self) -> int:
+        """0 all paid, 1 lines are missing, 4 some not paid, 5 some need a person, 6 still open."""
+        if self.missing:
+            return MISSING
+        if self.counts.get(State.HELD):
+            return NEEDS_PERSON
+        if not self.is_completed:
+            return STOPPED
+        return PAID_ALL if set(self.counts) <= {State.PAID} else SOME_FAILED
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "batch_id": self.batch.id,
+            "file": self.batch.file_name,
+            "state": self.state,
+            "rows": self.batch.rows,
+            "missing": self.missing,
+            "counts": {str(state): number for state, number in self.counts.items()},
+            "sums": [
+                {
+                    "currency": currency.code,
+                    "state": str(state),
+                    "count": number,
+                    "amount": str(amount),
+                }
+                for currency, states in self.sums.items()
+                for state, (number, amount) in states.items()
+            ],
+            "fees": [{"currency": fee.currency.code, "amount": str(fee)} for fee in self.fees],
+            "failures": [{"reason": reason, "count": number} for reason, number in self.reasons],
+            "held": [{"reference_id": which, "reason": why} for which, why in self.held],
+            "warnings": [{"reference_id": which, "warning": what} for which, what in self.warnings],
+            "open_since": {str(state): at.isoformat() for state, at in self.open_since.items()},
+            "next_due": self.next_due.isoformat() if self.next_due else None,
+            "settled": sum(self.counts.get(state, 0) for state in FINAL),
+        }
+
+
+def summarise(batch: Batch, book: BatchBook) -> Summary:
+    """Read a batch's state of affairs."""
+    counts: Counter[State] = Counter()
+    sums: dict[Currency, dict[State, tuple[int, Money]]] = defaultdict(dict)
+    fees: Counter[str] = Counter()
+    for tally in book.tallies(batch.id):
+        counts[tally.state] += tally.count
+        number, amount = sums[tally.amount.currency].get(
+            tally.state, (0, Money(0, tally.amount.currency))
+        )
+        sums[tally.amount.currency][tally.state] = (number + tally.count, amount + tally.amount)
+        fees.update(tally.fees)
+    return Summary(
+        batch=batch,
+        counts=dict(counts),
+        sums={currency: sums[currency] for currency in sorted(sums)},
+        fees=[Money(minor, Currency.of(code)) for code, minor in sorted(fees.items()) if minor],
+        reasons=book.reasons(batch.id),
+        held=book.held(batch.id),
+        warnings=book.warnings(batch.id),
+        open_since=book.open_ages(batch.id),
+        next_due=DueWork(book.database).next_due(batch.id),
+    )

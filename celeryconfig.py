@@ -1,0 +1,71 @@
+"""Celery's settings, each with its reason. The broker's address comes from Paybatch's own settings.
+
+The broker is a doorbell: messages carry a payout's id, and the table decides what it means. So a
+message may be lost or doubled, and no setting here has to prevent it.
+"""
+
+from kombu import Queue
+
+from workers.settings import Settings
+
+_settings = Settings.load()
+
+broker_url = "memory://localhost/" if _settings.embedded else _settings.broker_url
+broker_connection_retry_on_startup = True
+# The process's supervisor and the alarm on progress decide when to give up, not a count.
+broker_connection_max_retries = None
+# A broker that is read-only after a failover answers with errors; that must not end the worker.
+broker_channel_error_retry = True
+# A publisher that gets no connection fails; its payouts are announced again.
+broker_pool_acquire_timeout = 10
+if _settings.embedded:
+    # The in-process broker looks for messages this often; its default of 1 s stalls everything.
+    broker_transport_options = {"polling_interval": 0.005}
+else:
+    broker_transport_options = {
+        # More than any task takes; the last in the order of budgets that Settings checks.
+        "visibility_timeout": _settings.broker_visibility_s,
+        # Without these a publish waits for ever on a dead link.
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+    }
+
+# A message is acknowledged after its work: a killed worker's messages come back. What they are
+# then worth is the table's business.
+task_acks_late = True
+task_acks_on_failure = True
+task_acks_on_timeout = True
+# A worker that died is found by the sweep; a message that kills workers must not come back at once.
+task_reject_on_worker_lost = False
+# A blink of the broker must not stop a provider call half-way.
+worker_cancel_long_running_tasks_on_connection_loss = False
+# Few messages are stranded by a crash, and no worker hoards them.
+worker_prefetch_multiplier = 1
+# A worker told to stop lets its calls end: longer than the longest call.
+worker_soft_shutdown_timeout = 45
+
+# Nothing is returned, so nothing is kept, and nothing can leak.
+task_ignore_result = True
+result_backend = None
+task_serializer = "json"
+accept_content = ["json"]
+# A mistyped queue must fail at once, not swallow messages.
+task_create_missing_queues = False
+task_default_queue = "pay"
+task_queues = [Queue("pay"), Queue("sweep")]
+task_routes = {"workers.tasks.sweep": {"queue": "sweep"}}
+# One quick try: a payout that was not announced stays due.
+task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1}
+
+timezone = "UTC"
+enable_utc = True
+# For Flower. A sent-event would be one more message a payout at the dispatcher.
+worker_send_task_events = True
+task_send_sent_event = False
+worker_hijack_root_logger = False
+
+beat_schedule = {
+    # Ticks that nobody took in time are worthless; the next one finds the same work.
+    "sweep": {"task": "workers.tasks.sweep", "schedule": 2.0, "options": {"expires": 2}},
+}

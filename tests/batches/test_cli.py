@@ -1,0 +1,36 @@
+"""A batch is submitted, approved and followed by the commands, as they are typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.batches.cli_world import check_money, provided, usd_row
+
+
+def test_a_stored_batch_is_paid_by_approve_and_watch_and_by_nothing_before(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, provider):
+        world.write([usd_row(1), usd_row(2, "create:422"), usd_row(3, "create:drop-after")])
+        stored = world.paybatch("submit", "p.csv", "--json").json
+        batch = stored["batch_id"]
+        assert (stored["rows"], stored["state"]) == (3, "draft")
+        assert "draft" in world.paybatch("watch", batch, code=2).err
+        assert world.paybatch("status", batch, "--json").json["counts"] == {"draft": 3}
+        assert provider.ledger() == {}
+        approved = world.paybatch("approve", batch.lower())
+        assert f"watch {batch}" in approved.out
+        assert world.paybatch("status", batch, "--json").json["counts"] == {"queued": 3}
+        watched = world.paybatch("watch", batch, "--json", code=4).json
+        assert watched["counts"] == {"paid": 2, "failed": 1}
+        assert (watched["exit_code"], watched["state"]) == (4, "completed")
+        world.paybatch("results", batch, "-o", "p.results.csv")
+        check_money(world.read(), provider.ledger())
+
+
+def test_submit_with_approve_stores_and_approves_at_once(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1)])
+        stored = world.paybatch("submit", "p.csv", "--approve", "--json").json
+        assert stored["state"] == "approved"
+        # `run` of the same file carries on with what is stored, without a question.
+        ran = world.paybatch("run", "p.csv", "--json").json
+        assert (ran["batch_id"], ran["counts"]) == (stored["batch_id"], {"paid": 1})

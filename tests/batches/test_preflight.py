@@ -1,0 +1,111 @@
+"""Everything that can be known of a file before money moves is told, and nothing moves for it."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from tests.batches.cli_world import Row, check_money, pix_row, provided, usd_row
+
+CHECK_KEYS = {
+    "ok",
+    "rows",
+    "payable",
+    "faults",
+    "warnings",
+    "totals",
+    "repeats",
+    "estimated_s",
+    "batch_id",
+}
+
+
+def faulty() -> list[Row]:
+    return [
+        usd_row(1),
+        usd_row(2, amount="10.123"),
+        {**pix_row(3, "20"), "fields.document_type": "DRIVERS LICENCE"},
+        usd_row(4, reference_id="T-0001"),
+        usd_row(5, currency="XQQ"),
+    ]
+
+
+def test_check_tells_every_fault_with_its_line_and_masks_what_is_personal(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, provider):
+        world.write(faulty())
+        facts = world.paybatch("check", "p.csv", "--json", code=3).json
+        assert set(facts) >= CHECK_KEYS
+        assert (facts["ok"], facts["rows"], facts["payable"]) == (False, 5, 0)
+        assert all(
+            set(fault) == {"line", "column", "kind", "value", "expected"}
+            for fault in facts["faults"]
+        )
+        assert [(fault["line"], fault["column"], fault["kind"]) for fault in facts["faults"]] == [
+            (3, "amount", "too_many_decimals"),
+            (4, "fields.document_type", "pattern_mismatch"),
+            (5, "reference_id", "duplicate_reference"),
+            (6, "currency", "currency_unknown"),
+        ]
+        text = world.paybatch("check", "p.csv", code=3)
+        assert "10.123" in text.out
+        assert "LICENCE" not in text.out.replace(facts["faults"][1]["value"], "")
+        assert world.nothing_is_stored()
+        assert provider.ledger() == {}
+
+
+def test_rows_written_by_errors_are_accepted_once_they_are_corrected(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write(faulty())
+        world.paybatch("check", "p.csv", "--errors", "wrong.csv", code=3)
+        path = world.folder / "wrong.csv"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        wrong = world.read("wrong.csv")
+        assert [row["fault_line"] for row in wrong] == ["3", "4", "5", "6"]
+        assert all("expected" in row["fault_reason"] for row in wrong)
+        corrections: list[dict[str, str]] = [
+            {"amount": "10.12"},
+            {"fields.document_type": "CPF"},
+            {"reference_id": "T-0004"},
+            {"currency": "USD"},
+        ]
+        world.write(
+            [row | fix for row, fix in zip(wrong, corrections, strict=True)], "corrected.csv"
+        )
+        facts = world.paybatch("check", "corrected.csv", "--json").json
+        assert (facts["ok"], facts["payable"], facts["faults"]) == (True, 4, [])
+
+
+def test_check_adds_up_what_a_file_needs_beside_what_is_there(tmp_path: Path) -> None:
+    with provided(tmp_path, "--balance", "USD=100.00") as (world, _):
+        world.write([usd_row(1, amount="40.10"), usd_row(2, amount="50"), pix_row(3, "7.07")])
+        facts = world.paybatch("check", "p.csv", "--json").json
+        totals = {each["currency"]: each for each in facts["totals"]}
+        assert (totals["USD"]["count"], totals["USD"]["amount"]) == (2, "90.10")
+        assert (totals["USD"]["balance"], totals["USD"]["covered"]) == ("100.00", True)
+        assert totals["BRL"]["amount"] == "7.07"
+        world.write([usd_row(1, amount="100.01")], "more.csv")
+        facts = world.paybatch("check", "more.csv", "--json", code=6).json
+        assert (facts["ok"], facts["totals"][0]["covered"]) == (False, False)
+
+
+def test_only_valid_rows_are_paid_when_that_is_asked_for(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, provider):
+        world.write([*faulty(), usd_row(6)])
+        world.paybatch("run", "p.csv", "--yes", code=3)
+        facts = world.paybatch("run", "p.csv", "--yes", "--valid-rows-only", "--json").json
+        assert facts["counts"] == {"paid": 2}
+        assert world.states() == {"T-0001": "paid", "T-0006": "paid"}
+        # The numbers are those of the input's data rows.
+        assert [row["row"] for row in world.read()] == ["1", "6"]
+        check_money(world.read(), provider.ledger())
+
+
+def test_the_same_file_read_with_other_options_is_not_taken_for_the_stored_one(
+    tmp_path: Path,
+) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([*faulty(), usd_row(6)])
+        world.paybatch("run", "p.csv", "--yes", "--valid-rows-only")
+        facts = world.paybatch("check", "p.csv", "--json", code=3).json
+        assert facts["batch_id"] is None
+        assert not facts["ok"]

@@ -1,0 +1,79 @@
+"""What people read: plain lines without a terminal, a bar with colours on one."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.batches.cli_world import TIMEOUT_S, provided, usd_row
+
+ESCAPE = "\x1b["
+
+
+def test_without_a_terminal_there_are_no_colours_and_no_line_is_cut(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        reference_id = "R-" + "x" * 60
+        world.write([usd_row(1, "amount=1.00", reference_id=reference_id), usd_row(2)])
+        ended = world.paybatch("run", "p.csv", "--yes", code=5)
+        assert ESCAPE not in ended.out + ended.err
+        assert f"{reference_id}: looked up, but amount: 1.00 USD, sent: 11.25 USD" in ended.out
+        for told in ("2 rows, 2 to pay", "needs a person", "Results: p.results.csv"):
+            assert told in ended.out
+
+
+def test_many_faults_are_counted_by_kind_and_only_the_first_are_shown(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(number, amount="1,5") for number in range(60)])
+        ended = world.paybatch("check", "p.csv", code=3)
+        assert "... and 40 more." in ended.out
+        assert "not_plain_decimal 60" in ended.out
+        assert "60. Nothing was stored or sent." in ended.err
+
+
+def test_what_is_read_on_the_screen_is_never_markup(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1, amount="[red]5[/]"), usd_row(2, currency="[/b]")])
+        ended = world.paybatch("check", "p.csv", code=3)
+        assert "[red]5[/]" in ended.out
+        assert "[/b]" in ended.out
+
+
+def test_on_a_terminal_a_bar_follows_the_batch(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(number) for number in range(5)])
+        ours, theirs = pty.openpty()
+        shown = bytearray()
+
+        def read() -> None:
+            try:
+                while part := os.read(ours, 65536):
+                    shown.extend(part)
+            except OSError:
+                """The other side is closed."""
+
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("paybatch"), "run", "p.csv", "--yes"],
+            cwd=world.folder,
+            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **world.env},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            assert process.wait(TIMEOUT_S) == 0
+        finally:
+            process.kill()
+            process.wait(TIMEOUT_S)
+            reader.join(TIMEOUT_S)
+            os.close(ours)
+        text = shown.decode()
+        assert ESCAPE in text
+        assert "5/5" in text
+        assert "Traceback" not in text

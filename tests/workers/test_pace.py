@@ -1,0 +1,150 @@
+"""An account's pace is kept over all processes, and its breaker opens only for lost answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worlds import HandClock
+from workers.pace import BREAKER_FAILURES, WAIT_S_MAX, AccountGate
+from workers.providers.transport import Paced
+from workers.record.accounts import AccountBook
+from workers.record.database import Database
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[AccountBook]:
+    database = Database(f"sqlite:///{tmp_path}/paybatch.db")
+    database.prepare()
+    made = AccountBook(database)
+    made.register({"main": "payelata", "other": "payelata"})
+    yield made
+    database.close()
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+def test_a_gate_without_a_rate_never_waits(book: AccountBook, clock: HandClock) -> None:
+    gate, started = AccountGate("main", 0, book, clock), clock.monotonic()
+    for _ in range(100):
+        gate.enter()
+    assert gate.wait_s() == 0
+    assert clock.monotonic() == started
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(5, 5), (1, 1), (0.5, 1), (20, 20)])
+def test_one_seconds_calls_pass_at_once_and_then_one_every_interval(
+    book: AccountBook, clock: HandClock, rate: float, burst: int
+) -> None:
+    gate, started = AccountGate("main", rate, book, clock), clock.monotonic()
+    for _ in range(burst):
+        gate.enter()
+    assert clock.monotonic() == started
+    for number in range(1, 6):
+        gate.enter()
+        assert clock.monotonic() - started == pytest.approx(number / rate)
+
+
+def test_gates_of_one_account_share_its_rate(book: AccountBook, clock: HandClock) -> None:
+    one, two = (AccountGate("main", 2, book, clock) for _ in range(2))
+    started = clock.monotonic()
+    one.enter()
+    two.enter()
+    assert clock.monotonic() == started
+    two.enter()
+    assert clock.monotonic() - started == pytest.approx(0.5)
+
+
+def test_gates_of_two_accounts_do_not(book: AccountBook, clock: HandClock) -> None:
+    started = clock.monotonic()
+    for name in ("main", "other"):
+        AccountGate(name, 1, book, clock).enter()
+    assert clock.monotonic() == started
+
+
+class _Jammed(HandClock):
+    """A clock of callers that all come at the same moment."""
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds <= WAIT_S_MAX
+
+
+def test_a_call_whose_turn_is_too_far_off_is_not_made(book: AccountBook) -> None:
+    gate = AccountGate("main", 1, book, _Jammed())
+    for _ in range(1 + WAIT_S_MAX):
+        gate.enter()
+    for _ in range(3):
+        with pytest.raises(Paced):
+            gate.enter()
+
+
+def test_a_refused_call_takes_nobodys_turn(book: AccountBook) -> None:
+    clock = _Jammed()
+    gate = AccountGate("main", 1, book, clock)
+    for _ in range(1 + WAIT_S_MAX):
+        gate.enter()
+    with pytest.raises(Paced):
+        gate.enter()
+    HandClock.sleep(clock, 1)
+    gate.enter()
+    with pytest.raises(Paced):
+        gate.enter()
+
+
+def test_the_wait_is_told_in_whole_seconds_and_takes_nothing(book: AccountBook) -> None:
+    clock = _Jammed()
+    gate = AccountGate("main", 1, book, clock)
+    assert gate.wait_s() == 0
+    for waited in range(1, 4):
+        gate.enter()
+        assert gate.wait_s() == gate.wait_s() == waited
+    HandClock.sleep(clock, 2.5)
+    assert gate.wait_s() == 0
+
+
+def _pauses(book: AccountBook) -> list[tuple[str, str]]:
+    return [(pause.account, pause.kind) for pause in book.pauses()]
+
+
+def test_the_breaker_opens_after_so_many_lost_answers_in_a_row(
+    book: AccountBook, clock: HandClock
+) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    for _ in range(9):
+        gate.leave(answered=False)
+    assert _pauses(book) == []
+    gate.leave(answered=False)
+    assert _pauses(book) == [("main", "outage")]
+    assert BREAKER_FAILURES == 10
+
+
+def test_one_answer_starts_the_count_anew(book: AccountBook, clock: HandClock) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    for _ in range(5):
+        for _ in range(9):
+            gate.leave(answered=False)
+        gate.leave(answered=True)
+    assert _pauses(book) == []
+
+
+def test_answered_calls_never_open_the_breaker(book: AccountBook, clock: HandClock) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    for _ in range(50):
+        gate.leave(answered=True)
+    assert _pauses(book) == []
+
+
+def test_the_breaker_can_open_again_after_the_account_was_resumed(
+    book: AccountBook, clock: HandClock
+) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    for _ in range(2):
+        for _ in range(10):
+            gate.leave(answered=False)
+        assert _pauses(book) == [("main", "outage")]
+        book.resume("main")

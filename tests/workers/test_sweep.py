@@ -1,0 +1,195 @@
+"""The sweep finds what is due: each message once, a lost one again, a dead worker's create."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.worlds import HandClock, approved, order, settings, stored
+from workers import payment, sweep
+from workers.record.accounts import PROBE_FIRST_S
+from workers.record.batches import BatchBook
+from workers.record.money import Currency, Money
+from workers.record.status import State
+from workers.runtime import Runtime
+from workers.simulator.payelata import read_flags, serve
+
+ANNOUNCE_S = 120
+
+
+class Post:
+    """Takes what is published, as a broker does."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[int, float]] = []
+
+    def __call__(self, due: Sequence[tuple[int, float]]) -> None:
+        self.messages += due
+
+    def take(self) -> list[int]:
+        taken = [payout_id for payout_id, _ in self.messages]
+        self.messages.clear()
+        return taken
+
+
+class Installation:
+    """A runtime on a hand-moved clock, its batches and its post."""
+
+    def __init__(self, runtime: Runtime, clock: HandClock) -> None:
+        self.runtime, self.clock = runtime, clock
+        self.book = BatchBook(runtime.store)
+        self.post = Post()
+
+    def approved(self, count: int, **changes: object) -> list[int]:
+        """The ids of so many queued payouts."""
+        batch = approved(self.book, [order(**changes) for _ in range(count)], now=self.clock.now())
+        return [row.id for row in self.book.each(batch)]
+
+    def sweep(self) -> list[int]:
+        """What a sweep announces now."""
+        sweep.sweep(self.runtime, self.post)
+        return self.post.take()
+
+    def state(self, payout_id: int) -> State:
+        with self.runtime.database.read() as connection:
+            rows = connection.exec_driver_sql(f"SELECT state FROM payouts WHERE id = {payout_id}")
+            return State(rows.scalar_one())
+
+
+def close(runtime: Runtime) -> None:
+    """Close the database, and the connections to the provider."""
+    for account in runtime.accounts.values():
+        account.provider._transport.close()  # type: ignore[attr-defined]
+    runtime.close()
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with serve(read_flags(["--quiet", "--settle", "0"])) as running:
+        clock = HandClock()
+        made = settings(tmp_path, base_url=running.base_url, dispatch_window=5)
+        runtime = Runtime.open(made, clock)
+        yield Installation(runtime, clock)
+        close(runtime)
+
+
+def test_what_is_due_is_announced_once_with_the_time_after_which_it_is_worthless(
+    installation: Installation,
+) -> None:
+    ids = installation.approved(3)
+    sweep.sweep(installation.runtime, installation.post)
+    assert installation.post.messages == [(payout_id, ANNOUNCE_S) for payout_id in ids]
+    installation.post.take()
+    assert installation.sweep() == []
+
+
+def test_a_lost_message_is_announced_again_when_its_mark_runs_out(
+    installation: Installation,
+) -> None:
+    ids = installation.approved(2)
+    assert installation.sweep() == ids
+    installation.clock.sleep(ANNOUNCE_S - 1)
+    assert installation.sweep() == []
+    installation.clock.sleep(2)
+    assert installation.sweep() == ids
+
+
+def test_no_more_than_a_window_is_announced_at_a_time(installation: Installation) -> None:
+    ids = installation.approved(12)
+    assert installation.sweep() == ids[:5]
+    assert installation.sweep() == []
+    payment.pay(ids[0], installation.runtime)
+    assert installation.sweep() == [ids[5]]
+
+
+def test_drafts_and_settled_payouts_are_not_announced(installation: Installation) -> None:
+    stored(installation.book, [order()], now=installation.clock.now())
+    [paid] = installation.approved(1)
+    assert installation.sweep() == [paid]
+    payment.pay(paid, installation.runtime)
+    assert installation.state(paid) is State.PAID
+    installation.clock.sleep(ANNOUNCE_S + 1)
+    assert installation.sweep() == []
+
+
+def test_only_the_batch_that_is_asked_for_is_announced(installation: Installation) -> None:
+    installation.approved(2)
+    batch = approved(installation.book, [order()], now=installation.clock.now())
+    assert sweep.announce(installation.runtime, installation.post, batch) == 1
+    assert installation.post.take() == [row.id for row in installation.book.each(batch)]
+
+
+def test_sweeps_at_the_same_time_announce_each_payout_once(installation: Installation) -> None:
+    ids = installation.approved(5)
+    with ThreadPoolExecutor(8) as pool:
+        swept = list(
+            pool.map(lambda _: sweep.sweep(installation.runtime, installation.post), range(16))
+        )
+    assert sum(one.announced for one in swept) == 5
+    assert sorted(installation.post.take()) == ids
+
+
+def test_a_dead_workers_create_is_looked_up_and_never_queued(installation: Installation) -> None:
+    [payout_id] = installation.approved(1)
+    runtime = installation.runtime
+    # The worker dies between its intent and the provider's answer.
+    claim = runtime.store.claim(payout_id, runtime.policies, installation.clock.now())
+    assert claim is not None
+    assert installation.sweep() == []
+    installation.clock.sleep(runtime.accounts["main"].settings.claim_s + 1)
+    swept = sweep.sweep(runtime, installation.post)
+    assert swept.expired == 1
+    assert installation.state(payout_id) is State.UNKNOWN
+    assert sweep.sweep(runtime, installation.post).expired == 0
+
+
+def test_a_paused_account_is_probed_after_a_while_and_opened_once_it_answers(
+    installation: Installation,
+) -> None:
+    ids = installation.approved(2)
+    runtime, clock = installation.runtime, installation.clock
+    runtime.book.pause("main", "fault", "the key was refused", clock.now())
+    assert installation.sweep() == []
+    clock.sleep(PROBE_FIRST_S - 1)
+    assert installation.sweep() == []
+    clock.sleep(2)
+    swept = sweep.sweep(runtime, installation.post)
+    assert (swept.resumed, installation.post.take()) == (1, ids)
+    assert runtime.book.pauses() == []
+
+
+def test_an_account_that_a_person_paused_stays_paused(installation: Installation) -> None:
+    installation.approved(1)
+    runtime, clock = installation.runtime, installation.clock
+    runtime.book.pause("main", "person", "month's end", clock.now())
+    clock.sleep(100 * PROBE_FIRST_S)
+    assert installation.sweep() == []
+    assert [pause.reason for pause in runtime.book.pauses()] == ["month's end"]
+
+
+def test_an_account_without_money_stays_paused_until_it_covers_a_payout(tmp_path: Path) -> None:
+    with serve(read_flags(["--quiet", "--balance", "USD=50"])) as running:
+        clock = HandClock()
+        runtime = Runtime.open(settings(tmp_path, base_url=running.base_url), clock)
+        installation = Installation(runtime, clock)
+        installation.approved(1, amount=Money(50_01, Currency.of("USD")))
+        account = runtime.accounts["main"]
+        runtime.book.pause("main", "balance", "not enough USD", clock.now())
+        assert sweep.probe(account, runtime) is not None
+        assert installation.sweep() == []
+        installation.approved(1, amount=Money(49_99, Currency.of("USD")))
+        assert sweep.probe(account, runtime) is None
+        assert len(installation.sweep()) == 2
+        close(runtime)
+
+
+def test_a_provider_that_does_not_answer_a_probe_keeps_its_account_paused(tmp_path: Path) -> None:
+    clock = HandClock()
+    runtime = Runtime.open(settings(tmp_path), clock)
+    runtime.book.pause("main", "outage", "10 calls in a row were not answered", clock.now())
+    assert sweep.probe(runtime.accounts["main"], runtime)
+    assert len(runtime.book.pauses()) == 1
+    close(runtime)

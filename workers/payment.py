@@ -1,0 +1,143 @@
+"""One payout, step by step: claim, create, process, poll, record.
+
+The step about to be taken is committed before the provider is called, and its answer after. A lost
+answer is looked up, and nothing is created a second time before a look-up has answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
+from tenacity.wait import wait_exponential_jitter
+
+from workers.errors import StaleState
+from workers.record.model import Order, Payout, Reply
+from workers.record.status import Outcome, State, Step
+from workers.record.store import Claim
+from workers.runtime import Account, Runtime
+
+log = logging.getLogger(__name__)
+
+# A safe call is repeated within the task: so often, after delays from 0.2 s to 2 s.
+SAFE_TRIES = 3
+SAFE_WAIT_FIRST_S = 0.2
+SAFE_WAIT_MAX_S = 2
+# Polls this near are made by the same worker; others give the payout back.
+POLL_IN_TASK_S = 1
+# And so long at most, so that a slow payout does not keep its place from others.
+IN_TASK_S_MAX = 3
+# A payout that finds no room in its account waits about so long.
+NO_ROOM_S = 0.5
+
+
+def pay(payout_id: int, runtime: Runtime) -> None:
+    """Take one payout as far as it goes now; safe to call at any time, any number of times."""
+    account = _account_of(payout_id, runtime)
+    if account is None:
+        return
+    if not account.slots.acquire(blocking=False):
+        _postpone(payout_id, NO_ROOM_S * random.uniform(0.5, 1.5), runtime)
+        return
+    try:
+        wait_s = account.gate.wait_s()
+        if wait_s:
+            # Before the intent is stored: a payout that cannot be sent soon is not claimed.
+            _postpone(payout_id, wait_s, runtime)
+            return
+        # The deadline starts before the claim does, so it never ends after it.
+        started = runtime.clock.monotonic()
+        claim = runtime.store.claim(payout_id, runtime.policies, runtime.clock.now())
+        if claim is not None:
+            _carry_on(claim, started, account, runtime)
+    except StaleState as stale:
+        # Someone took over after the claim ran out: what we learnt will be looked up.
+        log.warning("claim lost payout_id=%s: %s", payout_id, stale)
+    finally:
+        account.slots.release()
+
+
+def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) -> None:
+    settings, clock = account.settings, runtime.clock
+    payout = claim.payout
+    step: Step | None = _first_step(payout, account)
+    while step is not None:
+        # A call that could outlast the claim is not begun: by then another worker may have it.
+        start_by = started + settings.claim_s - settings.call_deadline_s
+        with account.gate.no_later_than(start_by):
+            reply = _call(step, payout, claim.order, account, runtime)
+        now = clock.monotonic()
+        keep_s = min(POLL_IN_TASK_S, started + IN_TASK_S_MAX - now, start_by - now)
+        recorded = runtime.store.record(
+            payout, step, reply, account.policy, clock.now(), keep_s=keep_s
+        )
+        log.info(
+            "payout batch_id=%s reference_id=%s step=%s outcome=%s state=%s",
+            payout.batch_id,
+            payout.reference_id,
+            step,
+            reply.outcome,
+            recorded.payout.state,
+        )
+        payout, step = recorded.payout, recorded.next_step
+        if step is Step.POLL and recorded.wait_s:
+            clock.sleep(recorded.wait_s * random.uniform(0.8, 1.0))
+
+
+def _first_step(payout: Payout, account: Account) -> Step:
+    if payout.state is State.CREATING:
+        # The first create of its life cannot be at the provider. Any later one may be, whatever
+        # the last answer said: look before.
+        first = payout.attempts == 1 or not account.policy.look_up
+        return Step.CREATE if first else Step.LOOK_UP
+    if payout.state is State.UNKNOWN:
+        return Step.LOOK_UP
+    return Step.POLL
+
+
+def _call(step: Step, payout: Payout, order: Order, account: Account, runtime: Runtime) -> Reply:
+    provider, known_as = account.provider, payout.provider_payout_id
+    if step is Step.CREATE:
+        return provider.create(order)
+    if step is Step.PROCESS and known_as is not None:
+        return provider.process(order, known_as)
+    if step is Step.POLL and known_as is not None:
+        return _safely(lambda: provider.poll(order, known_as), runtime)
+    return _safely(lambda: provider.look_up(order), runtime)
+
+
+def _safely(call: Callable[[], Reply], runtime: Runtime) -> Reply:
+    """Repeat a call that changes nothing at the provider while it gets no answer."""
+
+    def last(state: RetryCallState) -> Any:
+        return state.outcome.result() if state.outcome else None
+
+    return Retrying(
+        retry=retry_if_result(_unanswered),
+        stop=stop_after_attempt(SAFE_TRIES),
+        wait=wait_exponential_jitter(
+            multiplier=SAFE_WAIT_FIRST_S, max=SAFE_WAIT_MAX_S, jitter=SAFE_WAIT_FIRST_S
+        ),
+        sleep=runtime.clock.sleep,
+        retry_error_callback=last,
+    )(call)
+
+
+def _unanswered(reply: Reply) -> bool:
+    lost = reply.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT)
+    return lost and reply.retry_after_s is None
+
+
+def _account_of(payout_id: int, runtime: Runtime) -> Account | None:
+    if len(runtime.accounts) == 1:
+        return next(iter(runtime.accounts.values()))
+    name = runtime.store.account_of(payout_id)
+    return None if name is None else runtime.accounts.get(name)
+
+
+def _postpone(payout_id: int, wait_s: float, runtime: Runtime) -> None:
+    runtime.due.postpone(payout_id, runtime.clock.now() + timedelta(seconds=wait_s))

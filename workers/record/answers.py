@@ -1,0 +1,183 @@
+"""What can be asked of a batch: counts, sums, ages, reasons, and its payouts one by one.
+
+Only reads; everything is derived from the payouts and their events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+
+from workers.record.database import Database
+from workers.record.money import Currency, Money
+from workers.record.status import OPEN, State
+from workers.record.tables import payout_events, payouts
+
+PAGE_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How many payouts of one state and currency, and their sums."""
+
+    state: State
+    account: str
+    count: int
+    amount: Money
+    # What the provider said that it took, in minor units by currency code.
+    fees: Mapping[str, int]
+
+
+class Answers:
+    """The payouts of a batch, as they stand."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def tallies(self, batch_id: str) -> Sequence[Tally]:
+        """Counts and sums of a batch by state, account and currency."""
+        key = (
+            payouts.c.state,
+            payouts.c.account,
+            payouts.c.currency,
+            payouts.c.currency_exponent,
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(
+                    *key,
+                    payouts.c.fee_currency,
+                    func.count().label("number"),
+                    func.sum(payouts.c.amount_minor).label("minor"),
+                    func.sum(payouts.c.fee_minor).label("fee_minor"),
+                )
+                .where(payouts.c.batch_id == batch_id)
+                .group_by(*key, payouts.c.fee_currency)
+                .order_by(*key)
+            )
+            return [
+                Tally(
+                    state=State(row.state),
+                    account=row.account,
+                    count=row.number,
+                    amount=Money(int(row.minor), Currency(row.currency, row.currency_exponent)),
+                    fees={row.fee_currency: int(row.fee_minor)} if row.fee_currency else {},
+                )
+                for row in rows
+            ]
+
+    def counts(self, batch_id: str) -> Mapping[State, int]:
+        """How many payouts of a batch are in each state; states with none are left out."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(payouts.c.state, func.count())
+                .where(payouts.c.batch_id == batch_id)
+                .group_by(payouts.c.state)
+            )
+            return {State(state): number for state, number in rows}
+
+    def each(self, batch_id: str, *states: State) -> Iterator[Row[Any]]:
+        """The payouts of a batch in input order, all or those in some states."""
+        which = payouts.c.batch_id == batch_id
+        if states:
+            which = and_(which, payouts.c.state.in_(states))
+        with self.database.read() as connection:
+            yield from pages(connection, which)
+
+    def reasons(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, int]]:
+        """Why payouts of a batch failed, and how many for each, the most frequent first."""
+        words = (payouts.c.failure_code, payouts.c.failure_reason)
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(*words, func.count().label("number"))
+                .where(
+                    payouts.c.batch_id == batch_id,
+                    payouts.c.state.in_([State.FAILED, State.RETURNED]),
+                )
+                .group_by(*words)
+                .order_by(func.count().desc(), *words)
+                .limit(limit)
+            )
+            return [
+                (row.failure_reason or row.failure_code or "no reason given", row.number)
+                for row in rows
+            ]
+
+    def held(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, str]]:
+        """The first payouts of a batch that need a person: reference id, and why."""
+        other = payout_events.alias()
+        last = (
+            select(func.max(other.c.id))
+            .where(other.c.payout_id == payouts.c.id, other.c.to_state == State.HELD)
+            .scalar_subquery()
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(payouts.c.reference_id, payout_events.c.cause)
+                .select_from(payouts)
+                .outerjoin(payout_events, payout_events.c.id == last)
+                .where(payouts.c.batch_id == batch_id, payouts.c.state == State.HELD)
+                .order_by(payouts.c.row)
+                .limit(limit)
+            )
+            return [(row.reference_id, row.cause or "held") for row in rows]
+
+    def warnings(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, str]]:
+        """The first payouts of a batch with something a person should see: reference id, what."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(payouts.c.reference_id, payouts.c.warning)
+                .where(payouts.c.batch_id == batch_id, payouts.c.warning.is_not(None))
+                .order_by(payouts.c.row)
+                .limit(limit)
+            )
+            return [(row.reference_id, row.warning) for row in rows]
+
+    def held_payouts(self, reference_id: str) -> Mapping[str, int]:
+        """The held payouts of that reference id: account to payout id."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(payouts.c.account, payouts.c.id).where(
+                    payouts.c.reference_id == reference_id, payouts.c.state == State.HELD
+                )
+            )
+            return {row.account: row.id for row in rows}
+
+    def open_ages(self, batch_id: str) -> Mapping[State, datetime]:
+        """The longest open payout of each open state: when it was sent, or stored."""
+        since = func.coalesce(payouts.c.sent_at, payouts.c.created_at)
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(payouts.c.state, func.min(since).label("since"))
+                .where(
+                    payouts.c.batch_id == batch_id,
+                    payouts.c.state.in_(sorted(OPEN | {State.HELD})),
+                )
+                .group_by(payouts.c.state)
+            )
+            return {State(row.state): row.since for row in rows}
+
+
+def pages(connection: Connection, which: ColumnElement[bool]) -> Iterator[Row[Any]]:
+    """Payouts in input order, a page at a time."""
+    last = 0
+    while True:
+        rows = connection.execute(
+            select(payouts)
+            .where(which, payouts.c.row > last)
+            .order_by(payouts.c.row)
+            .limit(PAGE_ROWS)
+        ).all()
+        yield from rows
+        if len(rows) < PAGE_ROWS:
+            return
+        last = rows[-1].row
+
+
+def is_completed(counts: Mapping[State, int]) -> bool:
+    """Whether every payout of a batch is settled, or waits for a person."""
+    return not any(counts.get(state) for state in OPEN | {State.DRAFT})

@@ -1,0 +1,351 @@
+"""Batches as the record keeps them: stored whole or not at all, decided by people, read for
+answers.
+
+What people decide is stored; whether a batch is running or completed is derived from its payouts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
+
+from workers.errors import AccountFault, ApprovalRefused, StaleState
+from workers.record.answers import Answers, pages
+from workers.record.model import ContentHash, Order
+from workers.record.money import Currency, Money
+from workers.record.status import State
+from workers.record.store import Store
+from workers.record.tables import accounts, batches, payouts
+from workers.record.vault import masked_beneficiary
+
+# Short to type and to say: no vowels, so no words, and nothing that looks like something else.
+_ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
+_ID_LENGTH = 7
+_CHUNK = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What is stored of a file."""
+
+    id: str
+    file_name: str
+    content_hash: str
+    file_hash: str
+    # The input's header, in its own order.
+    columns: tuple[str, ...]
+    rows: int
+    # draft, approved, rejected, paused or cancelled: what people decided.
+    decision: str
+    made_by: str
+    made_at: datetime
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRow:
+    """A checked row, ready to be stored."""
+
+    row: int
+    order: Order
+    provider: str
+    fee: Money
+
+
+class BatchBook(Answers):
+    """The batches table and the payouts' lives before and after the workers."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.database)
+        self.store = store
+
+    # --- storing ---
+
+    def save(
+        self,
+        rows: Iterable[NewRow],
+        *,
+        file_name: str,
+        content_hash: str,
+        file_hash: str,
+        columns: Sequence[str],
+        count: int,
+        actor: str,
+        note: str | None,
+        now: datetime,
+    ) -> str:
+        """Store a batch of drafts, all or nothing.
+
+        Returns:
+            The batch's id.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
+                stored meanwhile.
+        """
+        batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
+        with self.database.write() as connection:
+            connection.execute(
+                insert(batches).values(
+                    id=batch_id,
+                    file_name=file_name,
+                    content_hash=content_hash,
+                    file_hash=file_hash,
+                    columns=list(columns),
+                    rows=count,
+                    decision="draft",
+                    made_by=actor,
+                    made_at=now,
+                    note=note,
+                )
+            )
+            chunk: list[dict[str, Any]] = []
+            for row in rows:
+                chunk.append(self._draft(row, batch_id, now))
+                if len(chunk) == _CHUNK:
+                    connection.execute(insert(payouts), chunk)
+                    chunk = []
+            if chunk:
+                connection.execute(insert(payouts), chunk)
+        return batch_id
+
+    def _draft(self, row: NewRow, batch_id: str, now: datetime) -> dict[str, Any]:
+        order, vault = row.order, self.store.vault
+        return {
+            "batch_id": batch_id,
+            "row": row.row,
+            "reference_id": order.reference_id,
+            "account": order.account,
+            "provider": row.provider,
+            "service": order.service,
+            "amount_minor": order.amount.minor,
+            "currency": order.amount.currency.code,
+            "currency_exponent": order.amount.currency.exponent,
+            "state": State.DRAFT,
+            "sealed_data": vault.encrypt(order),
+            "beneficiary": masked_beneficiary(order),
+            "fingerprint": vault.fingerprint(order),
+            "description": order.description,
+            "metadata": dict(order.metadata),
+            "replaces": order.replaces,
+            "fee_expected_minor": row.fee.minor,
+            "created_at": now,
+        }
+
+    # --- what is known already ---
+
+    def known(self, account: str, reference_ids: Sequence[str]) -> Mapping[str, Row[Any]]:
+        """The stored payouts among these reference ids: id to its batch and state."""
+        found: dict[str, Row[Any]] = {}
+        with self.database.read() as connection:
+            for start in range(0, len(reference_ids), 500):
+                rows = connection.execute(
+                    select(
+                        payouts.c.reference_id,
+                        payouts.c.batch_id,
+                        payouts.c.state,
+                        payouts.c.attempts,
+                    ).where(
+                        payouts.c.account == account,
+                        payouts.c.reference_id.in_(reference_ids[start : start + 500]),
+                    )
+                )
+                found |= {
+                    row.reference_id: row
+                    for row in rows
+                    if row.state != State.CANCELLED or row.attempts
+                }
+        return found
+
+    def replaced(self, account: str, reference_ids: Sequence[str]) -> set[str]:
+        """Those of the reference ids that a payout replaces already."""
+        found: set[str] = set()
+        with self.database.read() as connection:
+            for start in range(0, len(reference_ids), 500):
+                found |= set(
+                    connection.execute(
+                        select(payouts.c.replaces).where(
+                            payouts.c.account == account,
+                            payouts.c.replaces.in_(reference_ids[start : start + 500]),
+                            payouts.c.state.not_in([State.FAILED, State.CANCELLED]),
+                        )
+                    ).scalars()
+                )
+        return found
+
+    def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
+        """The latest payout since then of each fingerprint, that was or may be paid: its reference
+        id."""
+        unpaid = [State.FAILED, State.CANCELLED, State.RETURNED]
+        found: dict[str, str] = {}
+        with self.database.read() as connection:
+            for start in range(0, len(fingerprints), 500):
+                rows = connection.execute(
+                    select(payouts.c.fingerprint, payouts.c.reference_id)
+                    .where(
+                        payouts.c.fingerprint.in_(fingerprints[start : start + 500]),
+                        payouts.c.created_at >= since,
+                        payouts.c.state.not_in(unpaid),
+                    )
+                    .order_by(payouts.c.created_at)
+                )
+                found |= {row.fingerprint: row.reference_id for row in rows}
+        return found
+
+    def by_content(self, content_hash: str) -> Batch | None:
+        """The batch of the same content, unless that was turned down."""
+        return self._live(batches.c.content_hash == content_hash)
+
+    def by_file(self, file_hash: str) -> Batch | None:
+        """The batch of the same file, read with the same options, unless that was turned down."""
+        return self._live(batches.c.file_hash == file_hash)
+
+    def _live(self, condition: ColumnElement[bool]) -> Batch | None:
+        return self._one(and_(condition, batches.c.decision.not_in(["rejected", "cancelled"])))
+
+    def get(self, batch_id: str) -> Batch | None:
+        """The batch of that id, in upper or lower case."""
+        return self._one(batches.c.id == batch_id.upper())
+
+    def _one(self, condition: ColumnElement[bool]) -> Batch | None:
+        with self.database.read() as connection:
+            row = connection.execute(select(batches).where(condition)).one_or_none()
+        return None if row is None else _batch_of(row)
+
+    def latest(self, limit: int) -> Sequence[Batch]:
+        """The newest batches first."""
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(batches).order_by(batches.c.made_at.desc()).limit(limit)
+            )
+            return [_batch_of(row) for row in rows]
+
+    # --- decisions ---
+
+    def approve(
+        self,
+        batch: Batch,
+        *,
+        actor: str,
+        now: datetime,
+        spendable: Mapping[str, Mapping[Currency, Money]],
+        approvals_seen: Mapping[str, int],
+    ) -> bool:
+        """Approve a batch: seal every row, and queue it, in one transaction.
+
+        Args:
+            spendable: for each account with a balance, what it can spend per currency, less what
+                was promised before the balance was read.
+            approvals_seen: each account's count of approvals when its balance was read.
+
+        Returns:
+            False: another approval came between, so the balance must be read again.
+
+        Raises:
+            ApprovalRefused: decided already, or changed since it was checked.
+            AccountFault: an account's money does not cover it.
+        """
+        try:
+            with self.database.write() as connection:
+                self._decide(connection, batch.id, "approved", actor, now)
+                _count_approval(connection, approvals_seen)
+                self._covered(connection, batch.id, spendable)
+                self._seal(connection, batch, actor, now)
+        except StaleState:
+            return False
+        return True
+
+    def _covered(
+        self,
+        connection: Connection,
+        batch_id: str,
+        spendable: Mapping[str, Mapping[Currency, Money]],
+    ) -> None:
+        for (account, currency), needed in _needs(connection, batch_id).items():
+            if account not in spendable:
+                continue
+            left = spendable[account].get(currency, Money(0, currency))
+            if left < needed:
+                raise AccountFault(
+                    f"account {account}: the batch needs {needed.named()} with fees,"
+                    f" and {left.named()} can be spent"
+                )
+
+    def _seal(self, connection: Connection, batch: Batch, actor: str, now: datetime) -> None:
+        """Seal the rows as they are stored, if they are those that were checked."""
+        content = ContentHash()
+        seals = []
+        for row in pages(connection, payouts.c.batch_id == batch.id):
+            order = self.store.order_of(row)
+            content.add(order)
+            seals.append({"sealed_id": row.id, "seal": self.store.vault.seal(order)})
+        if content.hexdigest() != batch.content_hash:
+            raise ApprovalRefused(
+                f"batch {batch.id} is not what was checked: its rows were changed since;"
+                " reject it and submit the file again"
+            )
+        self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
+
+    def reject(self, batch_id: str, *, actor: str, reason: str, now: datetime) -> int:
+        """Turn a draft down; the number of payouts withdrawn.
+
+        Raises:
+            ApprovalRefused: it is decided already.
+        """
+        with self.database.write() as connection:
+            self._decide(connection, batch_id, "rejected", actor, now)
+            return self.store.withdraw_rows(
+                connection, batch_id, actor=actor, reason=reason, now=now
+            )
+
+    def _decide(
+        self, connection: Connection, batch_id: str, decision: str, actor: str, now: datetime
+    ) -> None:
+        decided = connection.execute(
+            update(batches)
+            .where(batches.c.id == batch_id, batches.c.decision == "draft")
+            .values(decision=decision, decided_by=actor, decided_at=now)
+        ).rowcount
+        if not decided:
+            raise ApprovalRefused(f"batch {batch_id} is decided already")
+
+
+def _count_approval(connection: Connection, approvals_seen: Mapping[str, int]) -> None:
+    for name, seen in sorted(approvals_seen.items()):
+        counted = connection.execute(
+            update(accounts)
+            .where(accounts.c.name == name, accounts.c.approvals == seen)
+            .values(approvals=seen + 1)
+        ).rowcount
+        if not counted:
+            raise StaleState(f"account {name}: another batch was approved meanwhile")
+
+
+def _needs(connection: Connection, batch_id: str) -> Mapping[tuple[str, Currency], Money]:
+    rows = connection.execute(
+        select(
+            payouts.c.account,
+            payouts.c.currency,
+            payouts.c.currency_exponent,
+            func.sum(payouts.c.amount_minor + payouts.c.fee_expected_minor).label("minor"),
+        )
+        .where(payouts.c.batch_id == batch_id)
+        .group_by(payouts.c.account, payouts.c.currency, payouts.c.currency_exponent)
+    )
+    needs = {}
+    for row in rows:
+        currency = Currency(row.currency, row.currency_exponent)
+        needs[row.account, currency] = Money(int(row.minor), currency)
+    return needs
+
+
+def _batch_of(row: Row[Any]) -> Batch:
+    values = {name: getattr(row, name) for name in Batch.__dataclass_fields__}
+    return Batch(**{**values, "columns": tuple(row.columns)})

@@ -1,0 +1,195 @@
+"""The database: opened once a process, with one way to read and one way to write.
+
+SQLite runs in WAL mode with `synchronous=FULL`: an intent must survive a power cut before the
+provider hears of it. Writes of one process queue up here, fairly, instead of in SQLite's busy wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
+
+from workers.errors import OperatorError, SettingsError
+
+BUSY_TIMEOUT_MS = 30_000
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# Any number, as long as every Paybatch takes the same one.
+_SCHEMA_LOCK = 5_081_119
+
+
+class Database:
+    """The record's database; safe for threads."""
+
+    def __init__(self, url: str, *, connections_max: int = 70) -> None:
+        """
+        Args:
+            url: `sqlite:///paybatch.db` or `postgresql+psycopg://user@host/name`.
+
+        Raises:
+            SettingsError: no such kind of database, or the address cannot be read.
+            OperatorError: it cannot be opened.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError:
+            raise SettingsError(
+                ["database_url: expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"]
+            ) from None
+        self.path = Path(parsed.database or ":memory:") if parsed.drivername == "sqlite" else None
+        if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+            raise SettingsError(
+                [
+                    f"database_url: {parsed.drivername} is not supported;"
+                    " expected sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+                ]
+            )
+        self.is_sqlite = self.path is not None
+        self._write_lock = threading.Lock() if self.is_sqlite else contextlib.nullcontext()
+        options: dict[str, Any] = {
+            "pool_size": connections_max,
+            "max_overflow": 8,
+            # An error's text must not carry what was being stored.
+            "hide_parameters": True,
+        }
+        if self.path is not None:
+            _make_private(self.path)
+        self.engine = create_engine(url, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _sqlite_opened)
+            event.listen(self.engine, "begin", _sqlite_begins)
+        else:
+            event.listen(self.engine, "connect", _postgres_opened)
+            event.listen(self.engine, "handle_error", _without_details)
+        self._writer = self.engine.execution_options(writes=True)
+
+    def prepare(self) -> None:
+        """Bring the schema up to date, under a lock: any number of processes may start at once.
+
+        Raises:
+            OperatorError: the database cannot be reached, or is newer than this program.
+        """
+        try:
+            if self._revision() == _head():
+                return
+            with self._schema_lock():
+                if self._revision() != _head():
+                    _upgrade(self.engine)
+        except DBAPIError as error:
+            raise OperatorError(
+                f"the database {self._name()} cannot be used: {error.orig}"
+            ) from error
+        except CommandError as error:
+            raise OperatorError(
+                f"the database {self._name()} was made by a newer Paybatch: {error}"
+            ) from error
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection with one consistent view."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, rolled back on any error.
+
+        An error from the commit itself leaves open whether it took effect; the caller must then
+        act as if it may have.
+        """
+        with self._write_lock, self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def _name(self) -> str:
+        return self.engine.url.render_as_string(hide_password=True)
+
+    def _revision(self) -> str | None:
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    @contextlib.contextmanager
+    def _schema_lock(self) -> Iterator[None]:
+        if self.path is None:
+            unpooled = create_engine(self.engine.url, poolclass=NullPool)
+            with unpooled.connect() as connection:
+                connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": _SCHEMA_LOCK})
+                yield
+            return
+        with self.path.with_name(self.path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _make_private(path: Path) -> None:
+    """Have a new database file readable by its owner alone; its journal files follow it."""
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _sqlite_opened(connection: Any, _record: Any) -> None:
+    # The driver's own transaction handling is switched off: BEGIN is ours, below.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begins(connection: Connection) -> None:
+    # A transaction that begins as a read and then writes can fail half-way; writers say so first.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgres_opened(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+def _without_details(context: ExceptionContext) -> None:
+    """Keep the server's main sentence alone: its details quote the row that was refused."""
+    error, shown = context.original_exception, context.sqlalchemy_exception
+    sentence = getattr(getattr(error, "diag", None), "message_primary", None)
+    if sentence is not None:
+        error.args = (sentence,)
+        if shown is not None:
+            shown.args = (f"({type(error).__name__}) {sentence}",)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _head() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _upgrade(engine: Engine) -> None:
+    config = _config()
+    writer = engine.execution_options(writes=True)
+    with writer.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,147 @@
+"""What the record holds and what passes between the record and a provider, as frozen values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from workers.record.money import Money
+from workers.record.status import Outcome, State
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One payout as its maker wrote it: what is approved, sealed and sent."""
+
+    # Our id of the payout, unique for ever in its account; the provider's idempotency key.
+    reference_id: str
+    # The name of the account in the settings that pays it.
+    account: str
+    amount: Money
+    # The provider's service or method.
+    service: str
+    # Beneficiary fields as the service asks for them; personal data, like `context` and `customer`.
+    fields: JsonObject = field(default_factory=dict, repr=False)
+    context: JsonObject = field(default_factory=dict, repr=False)
+    customer: JsonObject = field(default_factory=dict, repr=False)
+    metadata: JsonObject = field(default_factory=dict, repr=False)
+    description: str = ""
+    # The reference id of the failed payout that this one pays again.
+    replaces: str = ""
+
+    def canonical(self) -> bytes:
+        """The same bytes for the same content, whatever the order of columns: what is hashed and
+        sealed.
+        """
+        return json.dumps(
+            {
+                "reference_id": self.reference_id,
+                "account": self.account,
+                "amount_minor": self.amount.minor,
+                "currency": self.amount.currency.code,
+                "currency_exponent": self.amount.currency.exponent,
+                "service": self.service,
+                "fields": dict(self.fields),
+                "context": dict(self.context),
+                "customer": dict(self.customer),
+                "metadata": dict(self.metadata),
+                "description": self.description,
+                "replaces": self.replaces,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+
+
+class ContentHash:
+    """SHA-256 over the rows of a file in order; equal for equal normalised content."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, order: Order) -> None:
+        # Hashing the row first keeps rows apart: no two sequences of rows share their bytes.
+        self._digest.update(hashlib.sha256(order.canonical()).digest())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a provider's answer says about one payout."""
+
+    outcome: Outcome
+    # The provider's id of the payout; None where the answer names none.
+    provider_payout_id: str | None = None
+    # The provider's own word, kept raw and shown.
+    status: str | None = None
+    # Why, in the provider's code and words; never beneficiary data.
+    code: str | None = None
+    reason: str | None = None
+    # What the answer says was asked for; None where it does not say.
+    reference_id: str | None = None
+    amount: Money | None = None
+    # Other facts of the answer that are not what was sent: ("service: card, sent: pix",).
+    differs: tuple[str, ...] = ()
+    fee: Money | None = None
+    processed: Money | None = None
+    exchange_rate: str | None = None
+    # The provider asks us to wait that long before the next call.
+    retry_after_s: int | None = None
+    # A refusal that no table lists, which may or may not have stored the payout: equal text, equal
+    # refusal.
+    refusal: str | None = None
+    # The account's fault shows in this answer too (low balance, revoked rights): it is to be
+    # paused.
+    account_fault: str | None = None
+    # The pause is for lack of money: open payouts are still read.
+    low_balance: bool = False
+    # Something a person should see though the outcome stands: "partially_canceled".
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payout:
+    """One payout as the table has it."""
+
+    id: int
+    batch_id: str
+    row: int
+    reference_id: str
+    account: str
+    provider: str
+    service: str
+    amount: Money
+    state: State
+    provider_payout_id: str | None
+    provider_status: str | None
+    attempts: int
+    # Attempts that an account fault answered: they do not count against the limit.
+    attempts_excused: int
+    # The claim's number: every write-back names it, so a worker that lost its claim cannot write.
+    claim_no: int
+    claimed_until: datetime | None
+    # When the first create was intended, and the latest.
+    sent_at: datetime | None
+    last_sent_at: datetime | None
+    # How often the payout was looked up without being found since the latest create.
+    lookups: int
+    # How often it was read since its state last changed; decides the next delay.
+    polls: int
+    # When its release was last asked for, and how often.
+    released_at: datetime | None
+    releases: int
+    # Unlisted refusals of its creates: the first and the latest.
+    refusal_first: str | None
+    refusal_last: str | None
+    # An accepted answer that differed from what was sent; a second doubt holds the payout.
+    doubt: str | None
+    settled_at: datetime | None

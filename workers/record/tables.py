@@ -1,0 +1,234 @@
+"""The tables of the record: columns, constraints and indexes, the same on SQLite and PostgreSQL.
+
+What must never happen (a second reference id, an unknown state, an amount of nothing) is made
+impossible here, not only avoided by the code. `migrations/` brings an older database up to this.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from workers.record.status import State
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in and out; SQLite, which knows no zones, keeps the UTC wall time."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        utc = value.astimezone(UTC)
+        return utc if dialect.name == "postgresql" else utc.replace(tzinfo=None)
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002 - the signature is SQLAlchemy's
+    ) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite numbers rows by itself only for INTEGER; PostgreSQL needs room for more than two billion.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+_STATES = ", ".join(f"'{state}'" for state in State)
+DECISIONS = ("draft", "approved", "rejected", "paused", "cancelled")
+_DECISIONS = ", ".join(f"'{decision}'" for decision in DECISIONS)
+
+metadata = MetaData()
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    # Which key closed the data: a wrong key is told at once, not payout by payout.
+    Column("key_id", Text, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("provider", Text, nullable=False),
+    # Why nothing is sent for this account now: fault, balance, outage or person; null: it is open.
+    Column("paused_kind", Text),
+    Column("paused_reason", Text),
+    Column("paused_at", UtcDateTime),
+    Column("probe_at", UtcDateTime),
+    Column("probes", Integer, nullable=False, server_default="0"),
+    # The account's pace: when the calls let through so far are used up, in microseconds since 1970.
+    Column("paced_us", BigInteger, nullable=False, server_default="0"),
+    # No call before this: the provider's Retry-After.
+    Column("blocked_until", UtcDateTime),
+    # Counts approvals, so that two of them cannot both have seen the same balance.
+    Column("approvals", Integer, nullable=False, server_default="0"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("file_name", Text, nullable=False),
+    # Of the normalised rows; and of the file's bytes with the options it was read with.
+    Column("content_hash", Text, nullable=False),
+    Column("file_hash", Text, nullable=False),
+    # The header of the input, for the file of rows to correct.
+    Column("columns", JSON, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("decided_by", Text),
+    Column("decided_at", UtcDateTime),
+    Column("note", Text),
+    CheckConstraint(f"decision IN ({_DECISIONS})", name="batches_decision_known"),
+    CheckConstraint("rows > 0", name="batches_not_empty"),
+)
+# The same content is stored once, unless it was turned down before anything was sent.
+Index(
+    "batches_content_once",
+    batches.c.content_hash,
+    unique=True,
+    postgresql_where=text("decision NOT IN ('rejected', 'cancelled')"),
+    sqlite_where=text("decision NOT IN ('rejected', 'cancelled')"),
+)
+
+Index("batches_file", batches.c.file_hash)
+
+payouts = Table(
+    "payouts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("batch_id", Text, ForeignKey("batches.id"), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("reference_id", Text, nullable=False),
+    Column("account", Text, ForeignKey("accounts.name"), nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("currency_exponent", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    # What was sent: closed by the vault, sealed at approval, and masked for the eye.
+    Column("sealed_data", LargeBinary, nullable=False),
+    Column("seal", Text),
+    Column("beneficiary", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("replaces", Text, nullable=False),
+    Column("fee_expected_minor", BigInteger, nullable=False),
+    # What the provider says.
+    Column("provider_payout_id", Text),
+    Column("provider_status", Text),
+    Column("failure_code", Text),
+    Column("failure_reason", Text),
+    Column("fee_minor", BigInteger),
+    Column("fee_currency", Text),
+    Column("processed_minor", BigInteger),
+    Column("processed_currency", Text),
+    Column("exchange_rate", Text),
+    Column("warning", Text),
+    # Times of its life.
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Column("last_sent_at", UtcDateTime),
+    Column("released_at", UtcDateTime),
+    Column("settled_at", UtcDateTime),
+    # Counts against limits.
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("attempts_excused", Integer, nullable=False, server_default="0"),
+    Column("lookups", Integer, nullable=False, server_default="0"),
+    Column("polls", Integer, nullable=False, server_default="0"),
+    Column("releases", Integer, nullable=False, server_default="0"),
+    Column("refusal_first", Text),
+    Column("refusal_last", Text),
+    Column("doubt", Text),
+    # Work: who has it and until when, when the next step may run, and whether a message is out.
+    Column("claim_no", Integer, nullable=False, server_default="0"),
+    # Claims in a row that ended without a word: many of them hold the payout.
+    Column("claims_silent", Integer, nullable=False, server_default="0"),
+    Column("claimed_until", UtcDateTime),
+    Column("due_at", UtcDateTime),
+    Column("announced_until", UtcDateTime),
+    CheckConstraint(f"state IN ({_STATES})", name="payouts_state_known"),
+    CheckConstraint("amount_minor > 0", name="payouts_amount_positive"),
+    CheckConstraint("fee_expected_minor >= 0", name="payouts_fee_not_negative"),
+    CheckConstraint("currency_exponent BETWEEN 0 AND 4", name="payouts_exponent_known"),
+    CheckConstraint("length(reference_id) > 0", name="payouts_reference_given"),
+)
+# A reference id is for life; one that was withdrawn before any send never reached the provider.
+_REFERENCE_TAKEN = text("state <> 'cancelled' OR attempts > 0")
+Index(
+    "payouts_reference_once",
+    payouts.c.account,
+    payouts.c.reference_id,
+    unique=True,
+    postgresql_where=_REFERENCE_TAKEN,
+    sqlite_where=_REFERENCE_TAKEN,
+)
+# A failed payout is paid again once, not twice.
+_REPLACES = text("replaces <> '' AND state NOT IN ('failed', 'cancelled')")
+Index(
+    "payouts_replaces_once",
+    payouts.c.account,
+    payouts.c.replaces,
+    unique=True,
+    postgresql_where=_REPLACES,
+    sqlite_where=_REPLACES,
+)
+Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
+Index("payouts_batch_state", payouts.c.batch_id, payouts.c.state)
+_DUE = text("due_at IS NOT NULL")
+Index("payouts_due", payouts.c.due_at, postgresql_where=_DUE, sqlite_where=_DUE)
+_OUT = text("announced_until IS NOT NULL")
+Index("payouts_announced", payouts.c.announced_until, postgresql_where=_OUT, sqlite_where=_OUT)
+# What is promised per account and currency.
+_OPEN = text("state NOT IN ('draft', 'paid', 'returned', 'failed', 'cancelled')")
+Index(
+    "payouts_promised",
+    payouts.c.account,
+    payouts.c.currency,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
+Index("payouts_fingerprint", payouts.c.fingerprint, payouts.c.created_at)
+
+payout_events = Table(
+    "payout_events",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("payout_id", _Id, ForeignKey("payouts.id"), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("from_state", Text, nullable=False),
+    Column("to_state", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("provider_code", Text),
+    Column("note", Text),
+)
+Index("payout_events_payout", payout_events.c.payout_id, payout_events.c.id)

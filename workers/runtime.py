@@ -1,0 +1,154 @@
+"""What a process needs to pay, made from the settings once: the record and the accounts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pydantic import BaseModel
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from workers.clock import Clock, SystemClock
+from workers.errors import VaultError
+from workers.pace import AccountGate
+from workers.providers.port import Provider, load_provider
+from workers.providers.transport import Transport
+from workers.record.accounts import AccountBook
+from workers.record.database import Database
+from workers.record.due import DueWork
+from workers.record.store import Store
+from workers.record.tables import installation
+from workers.record.vault import Vault
+from workers.record.verdict import Policy
+from workers.settings import AccountSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account, ready to be used."""
+
+    name: str
+    settings: AccountSettings
+    provider: Provider
+    transport: Transport
+    gate: AccountGate
+    policy: Policy
+    # Room for so many payouts of the account at a time in this process.
+    slots: threading.Semaphore
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The record and the accounts of one process."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    store: Store
+    due: DueWork
+    book: AccountBook
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, settings: Settings, clock: Clock | None = None) -> Self:
+        """Open the database, bring it up to date, and make the accounts.
+
+        Raises:
+            OperatorError: the database cannot be used, or the key is not the one it was closed
+                with.
+            SettingsError: an account's provider is not installed.
+        """
+        clock = clock or SystemClock()
+        database = Database(settings.database_url)
+        # The key first: a database without its key must never be started anew.
+        vault = _vault(settings, database)
+        database.prepare()
+        _check_key(database, vault)
+        book = AccountBook(database)
+        book.register({name: account.provider for name, account in settings.accounts.items()})
+        accounts = {
+            name: _account(name, account, settings, book, clock)
+            for name, account in settings.accounts.items()
+        }
+        return cls(
+            settings=settings,
+            clock=clock,
+            database=database,
+            store=Store(database, vault),
+            due=DueWork(database),
+            book=book,
+            accounts=accounts,
+        )
+
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        return {name: account.policy for name, account in self.accounts.items()}
+
+    def close(self) -> None:
+        """Close the database and the connections to the providers."""
+        for account in self.accounts.values():
+            account.transport.close()
+        self.database.close()
+
+
+def config_of(provider: str) -> type[BaseModel]:
+    """The model of a provider's own settings, for `Settings.load`."""
+    return load_provider(provider).Config
+
+
+def _account(
+    name: str, account: AccountSettings, settings: Settings, book: AccountBook, clock: Clock
+) -> Account:
+    adapter = load_provider(account.provider)
+    options: dict[str, Any] = dict(account.options)
+    if settings.callback_base_url and "callback_url" in adapter.Config.model_fields:
+        options.setdefault("callback_url", f"{settings.callback_base_url}/webhooks/{name}")
+    config = adapter.Config.model_validate(options)
+    gate = AccountGate(name, account.rate_per_s, book, clock)
+    transport = Transport(
+        getattr(config, "base_url", ""),
+        connect_timeout_s=account.connect_timeout_s,
+        read_timeout_s=account.read_timeout_s,
+        call_deadline_s=account.call_deadline_s,
+        gate=gate,
+    )
+    can = adapter.capabilities
+    policy = Policy(
+        settings=account,
+        two_step=can.two_step,
+        refuses_duplicates=can.refuses_duplicates,
+        look_up=can.look_up,
+        balances=can.balances,
+        watch_paid_days=settings.watch_paid_days,
+    )
+    slots = threading.Semaphore(account.in_flight_max)
+    return Account(name, account, adapter(config, transport), transport, gate, policy, slots)
+
+
+def _vault(settings: Settings, database: Database) -> Vault:
+    if settings.encryption_key is not None:
+        return Vault.from_text(settings.encryption_key.get_secret_value())
+    if database.path is None:
+        raise VaultError("encryption_key is required with this database")
+    return Vault.beside(database.path)
+
+
+def _check_key(database: Database, vault: Vault) -> None:
+    """Refuse a key that is not the one the database was first closed with."""
+    ours = vault.key_id.hex()
+    with database.read() as connection:
+        known = connection.execute(select(installation.c.key_id)).scalar_one_or_none()
+    if known is None:
+        try:
+            with database.write() as connection:
+                connection.execute(insert(installation).values(id=1, key_id=ours))
+        except IntegrityError:
+            _check_key(database, vault)
+    elif known != ours:
+        raise VaultError(
+            "the encryption key is not the one that this database was closed with:"
+            " put the right key back; nothing was changed"
+        )
