@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,15 +84,17 @@ class Database:
             OperatorError: the database cannot be reached, or is newer than this program.
         """
         try:
-            if self._revision() == _head():
+            # A new SQLite file must not even be read before it is in WAL mode, see `_use_wal`.
+            if not self.is_sqlite and self._revision() == _head():
                 return
             with self._schema_lock():
+                if self.path is not None:
+                    _use_wal(self.path)
                 if self._revision() != _head():
                     _upgrade(self.engine)
-        except DBAPIError as error:
-            raise OperatorError(
-                f"the database {self._name()} cannot be used: {error.orig}"
-            ) from error
+        except (OSError, sqlite3.Error, DBAPIError) as error:
+            why = error.orig if isinstance(error, DBAPIError) else error
+            raise OperatorError(f"the database {self._name()} cannot be used: {why}") from error
         except CommandError as error:
             raise OperatorError(
                 f"the database {self._name()} was made by a newer Paybatch: {error}"
@@ -146,13 +149,19 @@ def _make_private(path: Path) -> None:
 def _sqlite_opened(connection: Any, _record: Any) -> None:
     # The driver's own transaction handling is switched off: BEGIN is ours, below.
     connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        "foreign_keys=ON",
-    ):
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(path: Path) -> None:
+    """Switch the file to WAL mode, which it then keeps.
+
+    The switch does not wait for other connections but fails with "database is locked", so it is
+    made under the schema lock, before anybody else has opened the file (SQLite documentation,
+    "Write-Ahead Logging").
+    """
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _sqlite_begins(connection: Connection) -> None:

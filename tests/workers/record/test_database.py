@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,8 +104,22 @@ def test_any_number_may_prepare_at_once(new_url: str) -> None:
     assert told == [None] * 8
 
 
+def _opened(url: str) -> None:
+    database = Database(url, connections_max=1)
+    database.prepare()
+    database.close()
+
+
+def test_a_new_file_may_be_opened_by_many_processes_at_once(tmp_path: Path) -> None:
+    """Forty files, because the moment that once failed is short: the switch to WAL mode."""
+    with multiprocessing.get_context("fork").Pool(8) as processes:
+        for n in range(40):
+            processes.map(_opened, [f"sqlite:///{tmp_path}/{n}.db"] * 8, chunksize=1)
+
+
 @only_sqlite
 def test_every_sqlite_connection_keeps_intents_through_a_power_cut(database: Database) -> None:
+    database.prepare()
     wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
     with database.read() as one, database.read() as two, database.write() as three:
         for connection in (one, two, three):
