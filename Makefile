@@ -15,11 +15,12 @@ demo: $(STAMP)
 	echo "5 is right here: the example has lines that are made to fail, and two for a person."; \
 	test $$code -eq 5
 
-# The core under branch coverage first; the rest without, because measuring takes its time.
+# The core under branch coverage first; the rest without, because measuring takes its time. The rest
+# also waits for other processes, so more of it runs at once.
 test: $(STAMP) check
 	$(BIN)/pytest -n 2 tests/workers --ignore tests/workers/test_crash_pairs.py \
 	    --cov --cov-report=term:skip-covered
-	$(BIN)/pytest -n 2 tests/workers/test_crash_pairs.py tests/batches tests/test_house.py
+	$(BIN)/pytest -n 3 tests/workers/test_crash_pairs.py tests/batches tests/test_house.py
 
 # Pairs of every kind of fault at the crash points, not of one of each class: about an hour.
 crash: $(STAMP)
