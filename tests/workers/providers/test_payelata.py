@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -17,131 +12,30 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from workers.errors import AccountFault, ProviderUnreachable
+from tests.workers.providers.payelata_world import (
+    CALLS,
+    CARD,
+    HOLDER,
+    HTML,
+    ID,
+    KEY,
+    LISTED_404,
+    REFERENCE,
+    TOKEN,
+    USD,
+    adapter,
+    ask,
+    config,
+    invoice,
+    listed,
+    one,
+    order,
+)
 from workers.providers.payelata import Payelata, PayelataConfig
 from workers.providers.payelata_words import STATES
-from workers.providers.port import Order, Reply, load_provider
-from workers.providers.transport import Transport
+from workers.providers.port import load_provider
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome
-
-REFERENCE = "b7e1-item-000042"
-ID = "cpoi_Demo0000Demo0042"
-CARD = "4000000000000002"
-HOLDER = "JANE ROE"
-KEY = "demo-api-key"
-TOKEN = "Y29tYV9EZW1vMDAwMERlbW8wMDAxOmRlbW8tYXBpLWtleQ=="
-HTML = b"<html><body>502 Bad Gateway 4000000000000002</body></html>"
-LISTED_404 = {"errors": [{"status": "Not Found", "code": "404"}]}
-USD = Currency.of("USD")
-
-Answering = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
-
-
-@pytest.fixture(autouse=True)
-def _one_ssl_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Loading the system's certificates takes longer than a test.
-    monkeypatch.setattr(ssl, "create_default_context", lambda: CONTEXT)
-
-
-CONTEXT = ssl.create_default_context()
-
-
-@dataclass
-class Server:
-    """Answers in turn, the last one for ever, and keeps what it was asked."""
-
-    answers: list[Answering]
-    asked: list[httpx.Request] = field(default_factory=list)
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer if isinstance(answer, httpx.Response) else answer(request)
-
-    @property
-    def sent(self) -> Any:
-        return json.loads(self.asked[-1].content, parse_float=Decimal)
-
-
-def config(**changes: Any) -> PayelataConfig:
-    return PayelataConfig(
-        **{
-            "base_url": "https://api.example.test/api",
-            "public_base_url": "https://api.example.test",
-            "account_id": "coma_Demo0000Demo0001",
-            "api_key": KEY,
-            "public_key": "pk_test_demo",
-            "signing_key": "sk_test_demo",
-            "test_mode": True,
-            **changes,
-        }
-    )
-
-
-def adapter(*answers: Answering, **changes: Any) -> tuple[Payelata, Server]:
-    server = Server(list(answers) or [httpx.Response(500)])
-    settings = config(**changes)
-    return Payelata(
-        settings, Transport(settings.base_url, transport=httpx.MockTransport(server))
-    ), server
-
-
-def order(**changes: Any) -> Order:
-    return Order(
-        **{
-            "reference_id": REFERENCE,
-            "account": "main",
-            "amount": Money(2550, USD),
-            "service": "payment_card_usd",
-            "fields": {"card_number": CARD},
-            **changes,
-        }
-    )
-
-
-def invoice(payout_id: str = ID, **attributes: Any) -> dict[str, Any]:
-    service = attributes.pop("service_id", "payment_card_usd")
-    facts = {
-        "status": "created", "resolution": "ok", "amount": 25.5, "currency": "USD",
-        "reference_id": REFERENCE, "test_mode": True, "fee": 0.75, "exchange_rate": 1,
-        "processed_amount": None, "processed_fee": 0, "created": 1700000000,
-        "fields": {"card_number": "400000******0002"},
-        **attributes,
-    }  # fmt: skip
-    related = {"payout-service": {"data": {"type": "payout-services", "id": service}}}
-    return {
-        "type": "payout-invoices", "id": payout_id, "attributes": facts, "relationships": related
-    }  # fmt: skip
-
-
-def one(code: int = 200, payout_id: str = ID, **attributes: Any) -> httpx.Response:
-    return httpx.Response(code, json={"data": invoice(payout_id, **attributes)})
-
-
-def listed(*items: Any, **rest: Any) -> httpx.Response:
-    document = {
-        "data": list(items),
-        "meta": {"count": len(items), "size": 20, "before": "", "after": ""},
-        "links": {"prev": "", "next": ""},
-        **rest,
-    }
-    return httpx.Response(200, json=document)
-
-
-def ask(call: str, answer: Answering, **changes: Any) -> Reply:
-    """The reply of one call of the port to one answer."""
-    payelata, _ = adapter(answer, **changes)
-    arguments = (order(),) if call in ("create", "look_up") else (order(), ID)
-    reply = getattr(payelata, call)(*arguments)
-    assert isinstance(reply, Reply)
-    return reply
-
-
-CALLS = ("create", "process", "poll", "look_up")
-
 
 # What is sent.
 
@@ -420,195 +314,6 @@ def test_an_account_fault_names_the_status_and_the_likely_cause(status: int) -> 
     assert str(status) in (reply.account_fault or "")
     assert any(word in (reply.account_fault or "") for word in ("api_key", "IP", "base_url"))
     assert not reply.low_balance
-
-
-# Look-ups.
-
-
-def test_look_up_finds_nothing_only_in_an_empty_list() -> None:
-    assert ask("look_up", listed()).outcome is Outcome.NOT_FOUND
-
-
-def test_several_hits_are_for_a_person() -> None:
-    reply = ask("look_up", listed(invoice("cpoi_A"), invoice("cpoi_B")))
-    assert reply.outcome is Outcome.EXISTS
-    assert reply.differs == ("2 payouts carry this reference id",)
-    twice = ask("look_up", listed(invoice("cpoi_A"), invoice("cpoi_A")))
-    assert twice.outcome is Outcome.CREATED
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {},
-        {"data": {}},
-        {"data": invoice()},
-        {"data": None},
-        {"data": [None]},
-        {"data": [{"type": "payout-invoices", "id": "cpoi_A"}]},
-        {"data": [invoice("cpoi_A", reference_id="another"), 7]},
-        {"data": [], "errors": [{"code": "500"}]},
-        {"data": [], "meta": {"count": 3, "size": 20}},
-    ],
-)
-def test_a_body_that_is_no_list_is_never_absence(document: Any) -> None:
-    assert ask("look_up", httpx.Response(200, json=document)).outcome is Outcome.UNKNOWN
-
-
-def others(*names: str, **rest: Any) -> httpx.Response:
-    return listed(*(invoice(f"cpoi_{n}", reference_id=f"other-{n}") for n in names), **rest)
-
-
-def link(query: str) -> dict[str, Any]:
-    return {"links": {"next": f"/api/payout-invoices?{query}"}}
-
-
-def test_a_server_that_ignores_the_filter_is_read_on_to_its_end() -> None:
-    hit = listed(invoice())
-    payelata, server = adapter(others("a", "b", **link("page%5Bafter%5D=cpoi_b")), hit)
-    assert payelata.look_up(order()).outcome is Outcome.CREATED
-    assert server.asked[1].url.params["page[after]"] == "cpoi_b"
-    assert server.asked[1].url.path == "/api/payout-invoices"
-
-    payelata, _ = adapter(others("a", **link("page=2")), others("b"))
-    assert payelata.look_up(order()).outcome is Outcome.NOT_FOUND
-
-
-def test_a_reference_that_only_resembles_ours_is_no_hit() -> None:
-    for reference in (REFERENCE.upper(), f"{REFERENCE}0", None):
-        answer = listed(invoice("cpoi_a", reference_id=reference, status="processed"))
-        assert ask("look_up", answer).outcome is Outcome.NOT_FOUND
-
-
-@pytest.mark.parametrize(
-    "later",
-    [
-        httpx.Response(500),
-        httpx.Response(404, json=LISTED_404),
-        httpx.Response(200, content=HTML),
-        others("a", **link("page=2")),
-        listed(**link("page=3")),
-    ],
-)
-def test_a_list_that_breaks_off_proves_nothing(later: httpx.Response) -> None:
-    payelata, _ = adapter(others("a", **link("page=2")), later)
-    assert payelata.look_up(order()).outcome is Outcome.UNKNOWN
-
-
-def test_a_full_page_without_a_link_is_read_on_by_the_cursor() -> None:
-    names = [str(number) for number in range(20)]
-    payelata, server = adapter(others(*names), listed())
-    assert payelata.look_up(order()).outcome is Outcome.NOT_FOUND
-    assert dict(server.asked[1].url.params) == {
-        "filter[reference_id]": REFERENCE, "page[after]": "cpoi_19"
-    }  # fmt: skip
-    # The cursor is ignored too: the end was never seen.
-    assert ask("look_up", others(*names)).outcome is Outcome.UNKNOWN
-
-
-def test_look_up_gives_up_after_its_pages() -> None:
-    pages = iter(range(100))
-    answer: Answering = lambda _: others(str(next(pages)), **link("page=next"))  # noqa: E731
-    payelata, server = adapter(answer, find_pages_max=3)
-    assert payelata.look_up(order()).outcome is Outcome.UNKNOWN
-    assert len(server.asked) == 3
-
-
-def test_links_are_never_followed_to_another_host() -> None:
-    elsewhere = {"links": {"next": "https://evil.example/steal?page=2"}}
-    payelata, server = adapter(others("a", **elsewhere), listed())
-    payelata.look_up(order())
-    assert {request.url.host for request in server.asked} == {"api.example.test"}
-
-
-# Webhooks.
-
-
-def signed(body: bytes, key: bytes = b"sk_test_demo") -> str:
-    return base64.b64encode(hashlib.sha1(key + body + key).digest()).decode()
-
-
-VECTOR = b'{"data":{"type":"payout-invoices","id":"cpoi_Demo0000Demo0001"}}'
-
-
-@pytest.mark.parametrize("name", ["X-Signature", "x-signature", "X-SIGNATURE"])
-def test_webhook_of_the_pages_test_vector(name: str) -> None:
-    payelata, server = adapter()
-    found = payelata.read_webhook({name: "NzPvg8FNNOPAzW0Twu4OrTTLziI="}, VECTOR)
-    assert list(found) == ["cpoi_Demo0000Demo0001"]
-    assert server.asked == []
-
-
-@pytest.mark.parametrize(
-    ("headers", "body"),
-    [
-        ({}, VECTOR),
-        ({"X-Signature": ""}, VECTOR),
-        ({"X-Signature": "é\udcff"}, VECTOR),
-        ({"X-Signature": signed(VECTOR, b"sk_live_demo")}, VECTOR),
-        ({"X-Signature": signed(VECTOR)}, VECTOR + b" "),
-        ({"X-Signature": hashlib.sha1(b"sk_test_demo" + VECTOR).hexdigest()}, VECTOR),
-        ({"X-Signature": signed(b"no json")}, b"no json"),
-        ({"X-Signature": signed(b'{"data":{"type":"payment-invoices","id":"x"}}')},
-         b'{"data":{"type":"payment-invoices","id":"x"}}'),
-        ({"X-Signature": signed(b'{"data":[]}')}, b'{"data":[]}'),
-    ],
-)  # fmt: skip
-def test_a_webhook_that_is_not_verified_and_shaped_wakes_nothing(
-    headers: dict[str, str], body: bytes
-) -> None:
-    assert list(adapter()[0].read_webhook(headers, body)) == []
-
-
-def test_without_a_signing_key_no_webhook_counts() -> None:
-    payelata, _ = adapter(signing_key=None)
-    assert list(payelata.read_webhook({"X-Signature": signed(VECTOR, b"")}, VECTOR)) == []
-
-
-# The provider's list.
-
-
-def test_list_payouts_reads_the_window_newest_first() -> None:
-    def at(name: str, created: int) -> dict[str, Any]:
-        return invoice(f"cpoi_{name}", reference_id=name, created=created)
-
-    payelata, server = adapter(
-        listed(at("e", 500), at("d", 400), **link("page%5Bafter%5D=cpoi_d")),
-        listed(at("c", 300), at("b", 200), at("a", 100), **link("page=3")),
-    )
-    window = (datetime.fromtimestamp(second, UTC) for second in (200, 500))
-    assert [reply.reference_id for reply in payelata.list_payouts(*window)] == ["d", "c", "b"]
-    assert len(server.asked) == 2
-
-
-def test_list_payouts_ends_where_a_page_brings_nothing_new() -> None:
-    window = (datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(2**33, UTC))
-    payelata, server = adapter(others("a", **link("page=2")))
-    assert len(list(payelata.list_payouts(*window))) == 1
-    assert len(server.asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("answer", "raised"),
-    [
-        (httpx.Response(401), AccountFault),
-        (httpx.Response(500), ProviderUnreachable),
-        (httpx.Response(200, content=HTML), ProviderUnreachable),
-        (listed({"type": "payout-invoices"}), ProviderUnreachable),
-        (httpx.ReadTimeout("x"), ProviderUnreachable),
-    ],
-)
-def test_list_payouts_is_never_cut_short_in_silence(
-    answer: Answering, raised: type[Exception]
-) -> None:
-    window = (datetime.fromtimestamp(0, UTC), datetime.fromtimestamp(2**33, UTC))
-    payelata, _ = adapter(others("a", **link("page=2")), answer)
-    with pytest.raises(raised):
-        list(payelata.list_payouts(*window))
-    pages = iter(range(100))
-    endless: Answering = lambda _: others(str(next(pages)), **link("page=n"))  # noqa: E731
-    with pytest.raises(ProviderUnreachable):
-        list(adapter(endless, list_pages_max=3)[0].list_payouts(*window))
 
 
 # Secrets and people.

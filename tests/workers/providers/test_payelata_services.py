@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -20,13 +19,6 @@ from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 USD, JPY = Currency.of("USD"), Currency.of("JPY")
-CONTEXT = ssl.create_default_context()
-
-
-@pytest.fixture(autouse=True)
-def _one_ssl_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Loading the system's certificates takes longer than a test.
-    monkeypatch.setattr(ssl, "create_default_context", lambda: CONTEXT)
 
 
 def adapter(handler: Callable[[httpx.Request], httpx.Response], **changes: Any) -> Payelata:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -31,16 +30,8 @@ from workers.providers.transport import (
 )
 from workers.record.status import Outcome
 
-CONTEXT = ssl.create_default_context()
 # What a call may take beyond its deadline on a busy machine.
 SLACK_S = 5.0
-
-
-@pytest.fixture(autouse=True)
-def _one_ssl_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Loading the system's certificates takes longer than a test.
-    monkeypatch.setattr(ssl, "create_default_context", lambda: CONTEXT)
-
 
 Serve = Callable[[socket.socket, "Server"], None]
 
