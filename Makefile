@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO := demo
+# At least three tests at a time: some wait for other processes.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(max(3, os.cpu_count()))')
+CORE := tests/workers/record $(filter-out %_pairs.py,$(wildcard tests/workers/test_*.py))
 
 .PHONY: demo test check crash clean bench
 
@@ -15,16 +18,14 @@ demo: $(STAMP)
 	echo "5 is right here: the example has lines that are made to fail, and two for a person."; \
 	test $$code -eq 5
 
-# The core under branch coverage first; the rest without, because measuring takes its time. The rest
-# also waits for other processes, so more of it runs at once.
+# The core under branch coverage first; the rest without, because measuring takes its time.
 test: $(STAMP) check
-	$(BIN)/pytest -n 2 tests/workers --ignore tests/workers/test_crash_pairs.py \
-	    --cov --cov-report=term:skip-covered
-	$(BIN)/pytest -n 3 tests/workers/test_crash_pairs.py tests/batches tests/test_house.py
+	$(BIN)/pytest -n $(JOBS) $(CORE) --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(JOBS) tests $(addprefix --ignore ,$(CORE))
 
 # Pairs of every kind of fault at the crash points, not of one of each class: about an hour.
 crash: $(STAMP)
-	$(BIN)/pytest -n 2 tests/workers/test_crash_pairs.py --all-kinds --timeout 0
+	$(BIN)/pytest -n $(JOBS) tests/workers/test_crash_pairs.py --all-kinds --timeout 0
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
