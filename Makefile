@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO := demo
 # At least three tests at a time: some wait for other processes.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(max(3, os.cpu_count()))')
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, max(3, os.cpu_count())))')
 CORE := tests/workers/record $(filter-out %_pairs.py,$(wildcard tests/workers/test_*.py))
 
 .PHONY: demo test check crash clean bench
