@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,7 +103,7 @@ def services_of(account: Account, currencies: Sequence[Currency] | None) -> Sequ
         currencies = [Currency.of(code) for code in codes]
     found: list[Service] = []
     for currency in sorted(currencies):
-        found += ask(lambda currency=currency: account.provider.services(currency))  # type: ignore[misc]
+        found += ask(partial(account.provider.services, currency))
     return found
 
 

@@ -303,7 +303,7 @@ class Parquet:
                 raise over(path, f"{file.metadata.num_rows:,} rows", "rows_max")
             self._schema = file.schema_arrow
 
-    def header(self, recognised: Callable[[Iterable[str]], int]) -> list[str]:  # noqa: ARG002
+    def header(self, recognised: Callable[[Iterable[str]], int]) -> list[str]:  # noqa: ARG002 - only text asks
         return list(self._schema.names)
 
     def batches(self, kept: Mapping[str, int], rows: int) -> Iterator[Batch]:
@@ -410,7 +410,7 @@ class Xlsx:
         visible = [sheet for sheet in sheets if sheet.sheet_state == "visible"]
         self._sheet: Any = (visible or sheets)[0]
 
-    def header(self, recognised: Callable[[Iterable[str]], int]) -> list[str]:  # noqa: ARG002
+    def header(self, recognised: Callable[[Iterable[str]], int]) -> list[str]:  # noqa: ARG002 - only text asks
         number, cells = next(self._rows(), (1, {}))
         if number != 1 or not cells:
             raise refusal(self._path, "has no header in row 1; expected column names")

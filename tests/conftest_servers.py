@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from tests.worlds import give_up
 from workers.record.database import Database
 from workers.record.tables import metadata
 
@@ -86,7 +87,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         return
     binaries = _binaries()
     if binaries is None:
-        _give_up("no PostgreSQL: set PAYBATCH_TEST_POSTGRES_URL, or install initdb and pg_ctl")
+        give_up("no PostgreSQL: set PAYBATCH_TEST_POSTGRES_URL, or install initdb and pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="paybatch-postgres-"))
     cluster = _Cluster(binaries, folder)
     try:
@@ -173,9 +174,3 @@ def _free_port() -> int:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
     return port
-
-
-def _give_up(why: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)

@@ -96,7 +96,7 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     except SystemExit as ended:
         code = int(ended.code or 0)
     # As the interpreter ends, but for the tearing down of modules, which takes longest.
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

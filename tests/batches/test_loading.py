@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,10 +31,10 @@ def write(folder: Path, text: str | bytes, name: str = "a.csv") -> Path:
     return path
 
 
-def rows_of(path: Path, limits: Limits = LIMITS, **options: object) -> list[dict[str, str]]:
+def rows_of(path: Path, limits: Limits = LIMITS, **options: Any) -> list[dict[str, str]]:
     return [
         {str(name): cell for name, cell in row.items()}
-        for chunk in open_sheet(path, limits, **options).chunks()  # type: ignore[arg-type]
+        for chunk in open_sheet(path, limits, **options).chunks()
         for row in chunk.frame.to_dict("records")
     ]
 
@@ -42,9 +43,9 @@ def lines_of(path: Path, rows: int = 2) -> list[int]:
     return [line for chunk in open_sheet(path, LIMITS).chunks(rows) for line in chunk.lines]
 
 
-def refusal(path: Path, limits: Limits = LIMITS, **options: object) -> str:
+def refusal(path: Path, limits: Limits = LIMITS, **options: Any) -> str:
     with pytest.raises(FileUnreadable) as caught:
-        list(open_sheet(path, limits, **options).chunks())  # type: ignore[arg-type]
+        list(open_sheet(path, limits, **options).chunks())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -67,7 +67,7 @@ def test_without_the_look_up_lost_creates_are_paid_twice(
     def blind(step: Step, *more: object) -> Reply:
         if step is Step.LOOK_UP:
             return Reply(outcome=Outcome.NOT_FOUND)
-        return asked(step, *more)  # type: ignore[arg-type]
+        return asked(step, *more)
 
     monkeypatch.setattr(payment, "_call", blind)
     at = world.live({}).script.met.index("create")

@@ -337,6 +337,6 @@ def test_a_refusal_never_shows_a_value(load: _Load) -> None:
 def test_settings_cannot_be_changed(load: _Load) -> None:
     chosen = load(account())
     with pytest.raises(ValidationError, match="frozen"):
-        chosen.approvals = 2  # type: ignore[misc]
+        chosen.approvals = 2
     with pytest.raises(ValidationError, match="frozen"):
-        chosen.accounts["main"].claim_s = 1  # type: ignore[misc]
+        chosen.accounts["main"].claim_s = 1

@@ -62,7 +62,7 @@ class Installation:
 def close(runtime: Runtime) -> None:
     """Close the database, and the connections to the provider."""
     for account in runtime.accounts.values():
-        account.provider._transport.close()  # type: ignore[attr-defined]
+        account.provider._transport.close()
     runtime.close()
 
 

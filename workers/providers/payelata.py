@@ -164,7 +164,7 @@ class Payelata:
             return []
         key = self._config.signing_key.get_secret_value().encode()
         # The provider's scheme, dated as it is; hence a delivery only wakes its payout.
-        digest = hashlib.sha1(key + body + key).digest()  # noqa: S324
+        digest = hashlib.sha1(key + body + key).digest()  # noqa: S324 - as they do
         given = next((v for k, v in headers.items() if k.lower() == "x-signature"), "")
         if not hmac.compare_digest(
             base64.b64encode(digest), given.strip().encode(errors="replace")

@@ -375,4 +375,4 @@ def test_settings_that_cannot_be_right_are_refused(changes: dict[str, Any]) -> N
 
 def test_the_mode_has_no_default() -> None:
     with pytest.raises(ValidationError):
-        PayelataConfig(base_url="https://x.test", account_id="a", api_key="k")  # type: ignore[call-arg]
+        PayelataConfig(base_url="https://x.test", account_id="a", api_key="k")

@@ -110,8 +110,11 @@ def test_a_full_page_without_a_link_is_read_on_by_the_cursor() -> None:
 
 def test_look_up_gives_up_after_its_pages() -> None:
     pages = iter(range(100))
-    answer: Answering = lambda _: others(str(next(pages)), **link("page=next"))  # noqa: E731
-    payelata, server = adapter(answer, find_pages_max=3)
+
+    def endless(_: httpx.Request) -> httpx.Response:
+        return others(str(next(pages)), **link("page=next"))
+
+    payelata, server = adapter(endless, find_pages_max=3)
     assert payelata.look_up(order()).outcome is Outcome.UNKNOWN
     assert len(server.asked) == 3
 
@@ -208,6 +211,9 @@ def test_list_payouts_is_never_cut_short_in_silence(
     with pytest.raises(raised):
         list(payelata.list_payouts(*window))
     pages = iter(range(100))
-    endless: Answering = lambda _: others(str(next(pages)), **link("page=n"))  # noqa: E731
+
+    def endless(_: httpx.Request) -> httpx.Response:
+        return others(str(next(pages)), **link("page=n"))
+
     with pytest.raises(ProviderUnreachable):
         list(adapter(endless, list_pages_max=3)[0].list_payouts(*window))

@@ -148,7 +148,7 @@ def test_older_answers_are_wrapped_and_weigh() -> None:
         document = {"data": {"attributes": {"services": [{"code": "a", "fields": wrapped}]}}}
         for rule in rules:
             rule.pop("position", None)
-        site.prerequest = lambda _, document=document: document  # type: ignore[method-assign,misc]
+        site.prerequest = lambda _, document=document: document
         fields = adapter(site).services(USD)[0].fields or ()
         assert [rule.name for rule in fields] == ["first", "card_number"]
 
