@@ -7,7 +7,7 @@ DEMO := demo
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, max(3, os.cpu_count())))')
 CORE := tests/workers/record $(filter-out %_pairs.py,$(wildcard tests/workers/test_*.py))
 
-.PHONY: demo test check crash clean bench
+.PHONY: demo test check crash clean bench docs
 
 # The simulator only, in a folder of its own, whatever is set up here besides.
 demo: $(STAMP)
@@ -32,6 +32,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The tables that are made from the code.
+docs: $(STAMP)
+	$(BIN)/python docs/write.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.simulator

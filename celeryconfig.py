@@ -6,9 +6,10 @@ message may be lost or doubled, and no setting here has to prevent it.
 
 from kombu import Queue
 
+from workers.runtime import settings_of
 from workers.settings import Settings
 
-_settings = Settings.load()
+_settings = Settings.load(settings_of)
 
 broker_url = "memory://localhost/" if _settings.embedded else _settings.broker_url
 broker_connection_retry_on_startup = True
@@ -24,7 +25,7 @@ if _settings.embedded:
 else:
     broker_transport_options = {
         # More than any task takes; the last in the order of budgets that Settings checks.
-        "visibility_timeout": _settings.broker_visibility_s,
+        "visibility_timeout": _settings.visibility_s,
         # Without these a publish waits for ever on a dead link.
         "socket_timeout": 30,
         "socket_connect_timeout": 5,

@@ -161,6 +161,9 @@ class RowChecker:
                 description=description,
                 replaces=replaces,
             )
+            if refused := plan.why_not(order):
+                found.add(at, ((column, FaultKind.NOT_ACCEPTED, why) for column, why in refused))
+                continue
             fee = plan.service.fee(money) if plan.service else Money(0, money.currency)
             rows.append(CheckedRow(chunk.first_row + at, chunk.lines[at], order, fee))
         return rows

@@ -14,7 +14,15 @@ import click
 from sqlalchemy.exc import OperationalError
 
 from batches import approval, local, results, screens
-from batches.cli_account import balance, doctor, services, simulator, template
+from batches.cli_account import (
+    balance,
+    doctor,
+    providers,
+    services,
+    simulator,
+    template,
+    webhooks,
+)
 from batches.command import (
     account_option,
     file_options,
@@ -344,5 +352,5 @@ def resolve(
     return 0
 
 
-for _command in (balance, services, template, simulator, doctor):
+for _command in (balance, services, template, providers, simulator, webhooks, doctor):
     cli.add_command(_command)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from batches import sandbox, screens
+from batches import declarations, local, sandbox, screens
 from batches.checks import template_columns
 from batches.command import account_of, account_option, json_option, load_settings, print_json
 from batches.doctor import examine_installation, service_json, service_named, services_of
 from batches.preflight import balances_of
 from batches.reports import write_table
 from workers.record.money import Currency, Money
+from workers.webhooks import serve
 
 
 @click.command()
@@ -55,6 +56,11 @@ def services(account: str | None, currency: str | None, as_json: bool) -> int:
         print_json({"account": one.name, "services": [service_json(service) for service in found]})
     else:
         screens.services(found)
+        if not one.provider.capabilities.services:
+            screens.say(
+                f"{one.settings.provider} does not list what it can pay: this is what the settings"
+                f" and its documentation say."
+            )
     return 0
 
 
@@ -74,12 +80,45 @@ def template(service: str, account: str | None, out: Path | None) -> int:
     return 0
 
 
+@click.command()
+@click.option("--markdown", is_flag=True, help="As the tables of docs/providers.md.")
+@json_option
+def providers(markdown: bool, as_json: bool) -> int:
+    """The installed providers: what each can do, and what of it is documented or assumed."""
+    if as_json:
+        print_json({"providers": declarations.as_json()})
+    elif markdown:
+        click.echo(declarations.as_markdown(), nl=False)
+    else:
+        chosen = declarations.adapters()
+        told = [dict(declarations.abilities(one.capabilities)) for one in chosen]
+        rows = [(question, *(each[question] for each in told)) for question in told[0]]
+        screens.table(["", *(one.name for one in chosen)], rows, right="")
+        screens.say("What of this is documented and what is assumed: docs/providers.md.")
+    return 0
+
+
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("provider")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def simulator(provider: str, flags: tuple[str, ...]) -> int:
     """Run the local stand-in of PROVIDER; `paybatch simulator PROVIDER --help` lists its faults."""
     return sandbox.run_simulator(provider, flags)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
+def webhooks(host: str, port: int) -> int:
+    """Receive the providers' webhooks, at /webhooks/ACCOUNT, until it is stopped."""
+    with local.open_runtime(load_settings()) as opened:
+        serve(
+            opened.runtime,
+            host=host,
+            port=port,
+            started=lambda url: screens.say(f"Receiving webhooks at {url}/webhooks/ACCOUNT"),
+        )
+    return 0
 
 
 @click.command()

@@ -15,7 +15,7 @@ from batches.dispatch import dispatch
 from batches.preflight import Options
 from workers.errors import MoneyError, UsageError
 from workers.record.money import Currency, Money
-from workers.runtime import Account, Runtime, config_of
+from workers.runtime import Account, Runtime, settings_of
 from workers.settings import SANDBOX, Settings
 
 _Command = Callable[..., Any]
@@ -52,7 +52,7 @@ account_option = click.option("--account", help="An account of the settings.")
 
 def load_settings(account: str | None = None) -> Settings:
     """The settings, with the sandbox where it is asked for or nothing else is set up."""
-    return Settings.load(config_of, sandbox=account == SANDBOX)
+    return Settings.load(settings_of, sandbox=account == SANDBOX)
 
 
 def read_options(settings: Settings, given: Mapping[str, Any]) -> Options:

@@ -92,18 +92,21 @@ def services_of(account: Account, currencies: Sequence[Currency] | None) -> Sequ
     """What an account can pay, from the given currencies or all that it has.
 
     Raises:
-        UsageError: the provider tells no services.
+        UsageError: neither the provider nor the settings tell any.
         AccountFault, ProviderUnreachable: the question was not answered.
     """
     can = account.provider.capabilities
-    if not can.services:
-        raise UsageError(f"account {account.name}: its provider tells no services")
     if currencies is None:
         codes = can.currencies or [money.code for money in balances_of(account) or {}]
         currencies = [Currency.of(code) for code in codes]
     found: list[Service] = []
     for currency in sorted(currencies):
         found += ask(partial(account.provider.services, currency))
+    if not found and not can.services:
+        raise UsageError(
+            f"account {account.name}: {account.settings.provider} lists no services, and the"
+            " settings name none"
+        )
     return found
 
 

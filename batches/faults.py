@@ -55,6 +55,8 @@ class FaultKind(StrEnum):
     FIELD_TOO_LONG = "field_too_long"
     PATTERN_MISMATCH = "pattern_mismatch"
     DESCRIPTION_TOO_LONG = "description_too_long"
+    NOT_ACCEPTED = "not_accepted"  # by another rule of the provider: a check digit, a length
+    WOULD_BE_REFUSED = "would_be_refused"  # the provider was asked beforehand, and says so
 
 
 @dataclass(frozen=True, slots=True)

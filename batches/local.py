@@ -12,6 +12,7 @@ import logging.handlers
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -188,24 +189,41 @@ def follow(
     """
     book = BatchBook(runtime.store)
     counted = 0.0
-    accounts = {tally.account for tally in book.tallies(batch_id)}
     while True:
         if worker is not None:
             worker.tick()
         if time.monotonic() - counted >= COUNT_S:
             counted = time.monotonic()
-            counts = book.counts(batch_id)
-            show(counts)
-            if is_completed(counts):
+            counts = book.counts_by_account(batch_id)
+            total: Counter[State] = Counter()
+            for each in counts.values():
+                total.update(each)
+            show(total)
+            if is_completed(total):
                 return None
-            for pause in runtime.book.pauses():
-                if pause.account in accounts and _ends(pause, counts, worker, runtime):
-                    return pause
+            pause = _stopped(counts, worker, runtime)
+            if pause is not None:
+                return pause
         time.sleep(TICK_S)
 
 
+def _stopped(
+    counts: Mapping[str, Counts], worker: EmbeddedWorker | None, runtime: Runtime
+) -> Pause | None:
+    """The pause that ends the command now: every account that has something left is stopped. One
+    account's pause does not end the work of the others.
+    """
+    pauses = {pause.account: pause for pause in runtime.book.pauses()}
+    left = [account for account, each in counts.items() if not is_completed(each)]
+    for account in left:
+        pause = pauses.get(account)
+        if pause is None or not _ends(pause, counts[account], worker, runtime):
+            return None
+    return pauses[left[0]]
+
+
 def _ends(pause: Pause, counts: Counts, worker: EmbeddedWorker | None, runtime: Runtime) -> bool:
-    """Whether a paused account ends the command now: nothing is cut off half-way."""
+    """Whether nothing of a paused account goes on by itself; nothing is cut off half-way."""
     if worker is not None and worker.busy:
         return False
     if pause.kind in ("balance", "person"):

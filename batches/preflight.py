@@ -1,7 +1,7 @@
 """Everything that can be known of a file before money moves: faults, totals, fees, funds, time.
 
 Nothing is stored and nothing is sent here. The provider is asked a number of questions that does
-not grow with the rows.
+not grow with the rows, unless the settings want it asked about each of them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
 from batches.checks import AccountRules, CheckedRow, RowChecker
-from batches.faults import Fault, FaultKind, mask_cell
+from batches.faults import Fault, FaultKind
 from batches.loading import Limits, open_sheet
+from batches.repeats import Repeats, fault_of
 from workers.errors import AccountFault, FileUnreadable, ProviderUnreachable, UsageError
-from workers.providers.port import Service
+from workers.providers.port import DryRunner, Service
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
@@ -196,7 +197,10 @@ class Preflight:
         """
         checker, totals = self._checker(), _Totals()
         replacing: dict[tuple[str, str], int] = {}
-        content, repeats = ContentHash(), _Repeats(self)
+        content, repeats = (
+            ContentHash(),
+            Repeats(self.book, self.runtime.store.vault, self.runtime.settings, self.now),
+        )
         faults: list[Fault] = []
         history: list[Fault] = []
         rows = valid = 0
@@ -205,6 +209,8 @@ class Preflight:
         sheet = open_sheet(path, Limits.of(self.runtime.settings), self.options.mapping)
         for chunk in sheet.chunks():
             checked, found = checker.check(chunk)
+            # Rows of a file that is stored were asked about when it was stored.
+            found = found if known_as else [*found, *self._dry_run(checked)]
             faults += found
             # Rows of a file that is stored are known by their own batch: that is no fault.
             used = [] if known_as else self._used_before(checked, replacing)
@@ -298,6 +304,7 @@ class Preflight:
                 capabilities=account.provider.capabilities,
                 service=account.settings.service,
                 services=partial(self._services_of, account),
+                why_not=account.provider.why_not,
             )
             for name, account in self.runtime.accounts.items()
         }
@@ -309,6 +316,20 @@ class Preflight:
         if key not in self._services:
             self._services[key] = ask(partial(account.provider.services, currency))
         return self._services[key]
+
+    def _dry_run(self, rows: Sequence[CheckedRow]) -> list[Fault]:
+        """What the providers that can be asked beforehand, and are to be, would refuse."""
+        faults = []
+        for row in rows:
+            provider = self.runtime.accounts[row.order.account].provider
+            if not provider.capabilities.dry_run or not isinstance(provider, DryRunner):
+                continue
+            why = ask(partial(provider.dry_run, row.order))
+            if why is not None:
+                expected = f"a payout that the provider would take; it says: {why}"
+                kind = FaultKind.WOULD_BE_REFUSED
+                faults.append(Fault(row.line, "", kind, "", expected))
+        return faults
 
     def _used_before(
         self, rows: Sequence[CheckedRow], replacing: dict[tuple[str, str], int]
@@ -329,19 +350,19 @@ class Preflight:
                 if reference_id in known:
                     batch_id = known[reference_id].batch_id
                     expected = f"a reference id that was never used; batch {batch_id} has this one"
-                    faults.append(_fault(row, "reference_id", FaultKind.REFERENCE_USED, expected))
+                    faults.append(fault_of(row, "reference_id", FaultKind.REFERENCE_USED, expected))
                 if replaces and (
                     replaces not in replaceable or replaceable[replaces].state != State.FAILED
                 ):
                     expected = "the reference id of a payout of this account that failed"
-                    faults.append(_fault(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
+                    faults.append(fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
                 elif replaces and replacing.setdefault((account, replaces), row.line) != row.line:
                     first = replacing[account, replaces]
                     expected = f"a failed payout that no other row replaces; line {first} does"
-                    faults.append(_fault(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
+                    faults.append(fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
                 elif replaces in replaced:
                     expected = "a failed payout that no other payout replaces yet"
-                    faults.append(_fault(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
+                    faults.append(fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
         return faults
 
     def _funds(self, totals: _Totals) -> tuple[list[Funds], list[str]]:
@@ -398,44 +419,6 @@ class _Totals:
         sums[currency] = (count + 1, amount + row.order.amount.minor, fees + row.fee.minor)
 
 
-class _Repeats:
-    """Rows that pay a beneficiary the same amount again, within the file or since a while."""
-
-    def __init__(self, preflight: Preflight) -> None:
-        self._preflight = preflight
-        self._since = preflight.now - preflight.runtime.settings.duplicate_window
-        self._off = not preflight.runtime.settings.duplicate_window_days
-        self._lines: dict[str, int] = {}
-        self.count = 0
-
-    def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
-        if self._off:
-            return []
-        vault = self._preflight.runtime.store.vault
-        # Without any field there is nothing that tells one beneficiary from another.
-        prints = {row.line: vault.fingerprint(row.order) for row in rows if row.order.fields}
-        stored = self._preflight.book.repeats(list(prints.values()), self._since)
-        faults = []
-        for row in rows:
-            fingerprint = prints.get(row.line)
-            if fingerprint is None:
-                continue
-            first = self._lines.setdefault(fingerprint, row.line)
-            if first != row.line:
-                where = f"line {first}"
-            elif fingerprint in stored:
-                where = f"payout {stored[fingerprint]}"
-            else:
-                continue
-            expected = (
-                f"not the same beneficiary and amount as {where};"
-                " if both are meant, use --allow-repeats"
-            )
-            faults.append(_fault(row, "amount", FaultKind.REPEATED, expected))
-        self.count += len(faults)
-        return faults
-
-
 def ask(question: Callable[[], T]) -> T:
     """Ask a provider something that changes nothing, a few times while it does not answer.
 
@@ -466,12 +449,3 @@ def _by_account(rows: Sequence[CheckedRow]) -> Mapping[str, list[CheckedRow]]:
     for row in rows:
         some[row.order.account].append(row)
     return some
-
-
-def _fault(row: CheckedRow, column: str, kind: FaultKind, expected: str) -> Fault:
-    value = {
-        "reference_id": row.order.reference_id,
-        "replaces": row.order.replaces,
-        "amount": str(row.order.amount),
-    }[column]
-    return Fault(row.line, column, kind, mask_cell(column, value), expected)

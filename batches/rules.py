@@ -14,7 +14,7 @@ from typing import Any
 from batches.faults import PERSONAL, FaultKind, nearest
 from workers.errors import MoneyError
 from workers.providers.port import Capabilities, FieldRule, Service
-from workers.record.model import JsonObject
+from workers.record.model import JsonObject, Order
 from workers.record.money import Currency, Money
 
 # A pattern's work may grow with the square of the value, so a value has an end.
@@ -44,8 +44,8 @@ class AccountRules:
     service: str | None
     # Asked at most once for each currency; what it raises passes through.
     services: Callable[[Currency], Sequence[Service]]
-    # Any customer column needs customer.reference_id as well.
-    customer_reference_required: bool = True
+    # What an order has that the provider would not take, beside the services' rules.
+    why_not: Callable[[Order], Sequence[tuple[str, str]]] = lambda _: ()
 
 
 @dataclass(slots=True)
@@ -72,6 +72,7 @@ class Plan:
     # What a field's value must be, for people.
     wanted: dict[str, str] = field(default_factory=dict)
     needs_customer_reference: bool = False
+    why_not: Callable[[Order], Sequence[tuple[str, str]]] = lambda _: ()
 
 
 class Planner:
@@ -106,7 +107,8 @@ class Planner:
             plan.flaws.append(("account", FaultKind.ACCOUNT_UNKNOWN, expected))
         else:
             _plan_reference(plan, rules.capabilities)
-            plan.needs_customer_reference = rules.customer_reference_required
+            plan.needs_customer_reference = rules.capabilities.customer_reference
+            plan.why_not = rules.why_not
             if plan.currency is not None:
                 self._plan_service(plan, rules, plan.currency, service or rules.service or "")
         if len(self.plans) >= PLANS_MAX:
@@ -123,12 +125,12 @@ class Planner:
             plan.flaws.append(("currency", FaultKind.CURRENCY_NOT_OFFERED, expected))
             return
         plan.code = wanted
-        if not rules.capabilities.services:
+        services = self._services_of(rules, currency)
+        if not services and not rules.capabilities.services:
             if not wanted:
                 plan.flaws.append(("service", FaultKind.REQUIRED, "the provider's service code"))
             self._warn(f"account {rules.name} cannot list its services: they were not checked")
             return
-        services = self._services_of(rules, currency)
         usable = [service for service in services if service.usable]
         if not services:
             expected = f"a currency that account {rules.name} has a service for"

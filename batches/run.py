@@ -6,7 +6,7 @@ The same file again carries on where it stood, whatever ended the last run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batches import approval, local, screens
@@ -98,7 +98,7 @@ def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
     runtime = opened.runtime
     book = BatchBook(runtime.store)
     names = approval.accounts_of(batch, book, runtime)
-    pause = _probe_pauses(names, opened)
+    pause = _all_paused(names, opened)
     if pause is None:
         with screens.bar(batch.rows) as bar:
             if runtime.settings.embedded:
@@ -184,9 +184,10 @@ def _ended(batch: Batch, book: BatchBook, choices: Choices) -> Ran | None:
     )
 
 
-def _probe_pauses(names: Sequence[str], opened: Opened) -> Pause | None:
-    """Try paused accounts of a batch now; the first that stays paused, and why."""
+def _all_paused(names: Sequence[str], opened: Opened) -> Pause | None:
+    """Try paused accounts of a batch now; where all of them stay paused, the first, and why."""
     runtime = opened.runtime
+    staying: list[Pause] = []
     for pause in runtime.book.pauses():
         if pause.account not in names:
             continue
@@ -194,5 +195,5 @@ def _probe_pauses(names: Sequence[str], opened: Opened) -> Pause | None:
         if pause.kind != "person":
             still = sweep.probe(runtime.accounts[pause.account], runtime) or ""
         if still:
-            return Pause(pause.account, pause.kind, still, pause.since, pause.probe_at)
-    return None
+            staying.append(replace(pause, reason=still))
+    return staying[0] if staying and len(staying) == len(names) else None

@@ -25,7 +25,7 @@ from workers.settings import SANDBOX, AccountSettings, Settings
 
 START_S = 15
 LOCKED = 3
-PROVIDERS = ("payelata",)
+PROVIDERS = ("payelata", "ecomcharge", "echelon", "ecart", "etpay")
 # The time from a release to its settlement; rows may ask for more in `metadata.simulate`.
 SETTLE_S = "0.1"
 

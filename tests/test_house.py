@@ -29,6 +29,7 @@ TESTED_BY = {
     "batches/dispatch.py": "batches/test_run.py",
     "batches/local.py": "batches/test_run.py",
     "batches/preflight.py": "batches/test_cli.py",
+    "batches/repeats.py": "batches/test_cli.py",
     "batches/screens.py": "batches/test_cli.py",
     "batches/summary.py": "batches/test_cli.py",
     "workers/app.py": "batches/test_run.py",
@@ -39,7 +40,9 @@ TESTED_BY = {
     "workers/record/tables.py": "workers/record/test_database.py",
     "workers/record/answers.py": "workers/record/test_batches.py",
     "workers/providers/payelata_config.py": "workers/providers/test_payelata.py",
-    "workers/providers/port.py": "workers/providers/test_payelata.py",
+    "workers/providers/port.py": "workers/providers/test_contract.py",
+    "workers/providers/tokens.py": "workers/test_tokens.py",
+    "workers/simulator/desk.py": "workers/simulator/test_life.py",
 }
 every_file = pytest.mark.parametrize("file", FILES)
 EVERY = [*FILES, *(f"tests/{file}" for file in sorted(TESTS))]

@@ -14,7 +14,7 @@ import pytest
 from workers.record.batches import BatchBook, NewRow
 from workers.record.model import ContentHash, Order
 from workers.record.money import Currency, Money
-from workers.runtime import config_of
+from workers.runtime import settings_of
 from workers.settings import Settings
 
 USD = Currency.of("USD")
@@ -76,7 +76,7 @@ def settings(folder: Path, *, base_url: str = "http://127.0.0.1:9/api", **change
         "accounts": {"main": account, **changes.pop("accounts", {})},
         **changes,
     }
-    return Settings.load(config_of, defaults=values, environ={}, folder=folder)
+    return Settings.load(settings_of, defaults=values, environ={}, folder=folder)
 
 
 def stored(
@@ -102,9 +102,11 @@ def stored(
     )
 
 
-def approved(book: BatchBook, orders: Iterable[Order], *, now: datetime) -> str:
+def approved(
+    book: BatchBook, orders: Iterable[Order], *, now: datetime, provider: str = "payelata"
+) -> str:
     """A batch of queued payouts; its id."""
-    batch = book.get(stored(book, orders, now=now))
+    batch = book.get(stored(book, orders, now=now, provider=provider))
     assert batch is not None
     assert book.approve(batch, actor="checker", now=now, spendable={}, approvals_seen={})
     return batch.id

@@ -7,23 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import BaseModel
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
 from workers.clock import Clock, SystemClock
 from workers.errors import VaultError
 from workers.pace import AccountGate
-from workers.providers.port import Provider, load_provider
+from workers.providers.port import Capabilities, Provider, load_provider
 from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
 from workers.record.due import DueWork
 from workers.record.store import Store
 from workers.record.tables import installation
+from workers.record.tokens import TokenBook
 from workers.record.vault import Vault
 from workers.record.verdict import Policy
-from workers.settings import AccountSettings, Settings
+from workers.record.webhooks import WebhookBook
+from workers.settings import AccountSettings, ProviderSettings, Settings
+from workers.tokens import SharedTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Runtime:
     store: Store
     due: DueWork
     book: AccountBook
+    tokens: TokenBook
+    webhooks: WebhookBook
     accounts: Mapping[str, Account] = field(default_factory=dict)
 
     @classmethod
@@ -69,9 +73,9 @@ class Runtime:
         _check_key(database, vault)
         book = AccountBook(database)
         book.register({name: account.provider for name, account in settings.accounts.items()})
+        tokens = TokenBook(database, vault)
         accounts = {
-            name: _account(name, account, settings, book, clock)
-            for name, account in settings.accounts.items()
+            name: _account(name, settings, book, tokens, clock) for name in settings.accounts
         }
         return cls(
             settings=settings,
@@ -80,6 +84,8 @@ class Runtime:
             store=Store(database, vault),
             due=DueWork(database),
             book=book,
+            tokens=tokens,
+            webhooks=WebhookBook(database, vault),
             accounts=accounts,
         )
 
@@ -94,14 +100,22 @@ class Runtime:
         self.database.close()
 
 
-def config_of(provider: str) -> type[BaseModel]:
-    """The model of a provider's own settings, for `Settings.load`."""
-    return load_provider(provider).Config
+def settings_of(provider: str) -> ProviderSettings:
+    """What a provider adds to its accounts' settings, for `Settings.load`.
+
+    Raises:
+        SettingsError: it is not installed.
+    """
+    adapter = load_provider(provider)
+    grace_s = adapter.capabilities.absence_conclusive_after_s
+    defaults = {"lookup_grace_s": grace_s, **adapter.account_defaults}
+    return ProviderSettings(adapter.Config, defaults)
 
 
 def _account(
-    name: str, account: AccountSettings, settings: Settings, book: AccountBook, clock: Clock
+    name: str, settings: Settings, book: AccountBook, tokens: TokenBook, clock: Clock
 ) -> Account:
+    account = settings.accounts[name]
     adapter = load_provider(account.provider)
     options: dict[str, Any] = dict(account.options)
     if settings.callback_base_url and "callback_url" in adapter.Config.model_fields:
@@ -115,17 +129,27 @@ def _account(
         call_deadline_s=account.call_deadline_s,
         gate=gate,
     )
-    can = adapter.capabilities
-    policy = Policy(
+    # A token call is gated like any other, so it may have to wait for its turn first.
+    lease_s = 2 * account.call_deadline_s
+    provider = adapter(config, transport, SharedTokens(name, tokens, clock, lease_s=lease_s))
+    policy = _policy(account, provider.capabilities, settings)
+    slots = threading.Semaphore(account.in_flight_max)
+    return Account(name, account, provider, transport, gate, policy, slots)
+
+
+def _policy(account: AccountSettings, can: Capabilities, settings: Settings) -> Policy:
+    return Policy(
         settings=account,
         two_step=can.two_step,
         refuses_duplicates=can.refuses_duplicates,
+        repeatable_for_s=can.repeatable_for_s,
+        shape=can.shape,
         look_up=can.look_up,
+        refused_when_absent=can.refused_when_absent,
         balances=can.balances,
+        webhooks=can.webhooks and settings.callback_base_url is not None,
         watch_paid_days=settings.watch_paid_days,
     )
-    slots = threading.Semaphore(account.in_flight_max)
-    return Account(name, account, adapter(config, transport), transport, gate, policy, slots)
 
 
 def _vault(settings: Settings, database: Database) -> Vault:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -60,9 +60,24 @@ SANDBOX_ACCOUNT: Mapping[str, Any] = {
     "process_repeat_s": 6,
 }
 
+# Of the broker's visibility time-out, where it is not set: 900 s to 600 s of grace.
+VISIBILITY_S_MIN = 900
+VISIBILITY_RATIO = 1.5
+
 Secret = SecretStr
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ProviderConfig = Callable[[str], type[BaseModel]]
+
+
+class ProviderSettings(NamedTuple):
+    """What a provider adds to the settings of its accounts."""
+
+    # The model of its own keys.
+    model: type[BaseModel]
+    # Its defaults of the keys that every account has.
+    defaults: Mapping[str, Any]
+
+
+SettingsOf = Callable[[str], ProviderSettings]
 
 
 def is_loopback(host: str) -> bool:
@@ -127,6 +142,8 @@ class AccountSettings(BaseModel):
     # Between two releases of a payout that still reads "created", and how many; then held.
     process_repeat_s: Seconds = 30
     process_tries_max: Annotated[int, Field(ge=1)] = 3
+    # Where the provider tells us of changes, the first poll waits so long for it to do so.
+    webhook_wait_s: Seconds = 30
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -159,7 +176,8 @@ class Settings(Model):
     # Named sets of column names for `--map NAME`: theirs to ours.
     mappings: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     # How long Redis keeps a message that a worker took and did not finish.
-    broker_visibility_s: Seconds = 900
+    # None: 900, or more where an account's `lookup_grace_s` needs it.
+    broker_visibility_s: Seconds | None = None
     callback_base_url: BaseUrl | None = None
     # The same beneficiary and amount within so many days needs --allow-repeats.
     duplicate_window_days: Annotated[int, Field(ge=0)] = 30
@@ -179,6 +197,14 @@ class Settings(Model):
         return self.broker_url.startswith("memory:")
 
     @property
+    def visibility_s(self) -> float:
+        """How long the broker waits for a message that was taken: longer than every other budget,
+        so that a message comes back only when its payout is everybody's again.
+        """
+        longest = max((each.lookup_grace_s for each in self.accounts.values()), default=0)
+        return self.broker_visibility_s or max(VISIBILITY_S_MIN, longest * VISIBILITY_RATIO)
+
+    @property
     def duplicate_window(self) -> timedelta:
         return timedelta(days=self.duplicate_window_days)
 
@@ -195,9 +221,9 @@ class Settings(Model):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         for name, account in self.accounts.items():
-            if account.lookup_grace_s >= self.broker_visibility_s:
+            if account.lookup_grace_s >= self.visibility_s:
                 raise ValueError(
-                    f"broker_visibility_s ({self.broker_visibility_s:g}) must be more than"
+                    f"broker_visibility_s ({self.visibility_s:g}) must be more than"
                     f" accounts.{name}.lookup_grace_s ({account.lookup_grace_s:g})"
                 )
         if self.database_url.startswith("postgresql") and self.encryption_key is None:
@@ -214,7 +240,7 @@ class Settings(Model):
     @classmethod
     def load(
         cls,
-        config_of: ProviderConfig | None = None,
+        settings_of: SettingsOf | None = None,
         *,
         defaults: Mapping[str, Any] | None = None,
         sandbox: bool = False,
@@ -225,7 +251,8 @@ class Settings(Model):
         environment's on top.
 
         Args:
-            config_of: gives the model of a provider's own keys, so that they are checked too.
+            settings_of: gives what a provider adds; without it its keys are not checked, and its
+                defaults not known.
             defaults: values that the file and the environment go on top of.
             sandbox: have the account `sandbox`, which is there anyhow when there is no other.
             environ: the environment; the process's own by default.
@@ -243,13 +270,13 @@ class Settings(Model):
             _merge(values, {"accounts": {SANDBOX: dict(SANDBOX_ACCOUNT)}})
         _merge(values, given)
         problems: list[str] = []
+        if settings_of is not None:
+            problems += _with_providers(values.get("accounts"), settings_of)
         settings: Self | None = None
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            problems += _sentences(error, ())
-        if config_of is not None:
-            problems += _provider_problems(values.get("accounts"), config_of)
+            problems = [*_sentences(error, ()), *problems]
         if settings is None or problems:
             raise SettingsError(problems)
         return settings
@@ -310,19 +337,24 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
             values[key] = value
 
 
-def _provider_problems(accounts: Any, config_of: ProviderConfig) -> list[str]:
-    """What is wrong with the keys that the accounts' providers read."""
+def _with_providers(accounts: Any, settings_of: SettingsOf) -> list[str]:
+    """Put each provider's defaults under its accounts' values; what is wrong with its own keys."""
     problems: list[str] = []
     for name, values in accounts.items() if isinstance(accounts, dict) else ():
         if not isinstance(values, dict) or not isinstance(values.get("provider"), str):
             continue
-        options = {k: v for k, v in values.items() if k not in AccountSettings.model_fields}
         try:
-            config_of(values["provider"]).model_validate(options)
+            adds = settings_of(values["provider"])
         except SettingsError as error:
             problems += [f"accounts.{name}.provider: {problem}" for problem in error.problems]
+            continue
+        options = {k: v for k, v in values.items() if k not in AccountSettings.model_fields}
+        try:
+            adds.model.model_validate(options)
         except ValidationError as error:
             problems += _sentences(error, ("accounts", name))
+        for key, value in adds.defaults.items():
+            values.setdefault(key, value)
     return problems
 
 

@@ -24,6 +24,7 @@ class Swept:
     """What a sweep found to do."""
 
     expired: int
+    woken: int
     announced: int
     resumed: int
 
@@ -34,12 +35,17 @@ def sweep(runtime: Runtime, publish: Publish) -> Swept:
     Args:
         publish: sends one message a payout: its id, and the seconds after which it is worthless.
     """
-    expired = runtime.store.expire_creates(runtime.clock.now())
+    now = runtime.clock.now()
+    expired = runtime.store.expire_creates(now)
+    woken = runtime.webhooks.apply(now).woken
+    runtime.tokens.forget_old(now)
     resumed = sum(_probed(account, runtime) for account in runtime.accounts.values())
     announced = announce(runtime, publish)
     if expired or resumed:
-        log.info("sweep expired=%d announced=%d resumed=%d", expired, announced, resumed)
-    return Swept(expired, announced, resumed)
+        log.info(
+            "sweep expired=%d woken=%d announced=%d resumed=%d", expired, woken, announced, resumed
+        )
+    return Swept(expired, woken, announced, resumed)
 
 
 def announce(runtime: Runtime, publish: Publish, batch_id: str = "") -> int:

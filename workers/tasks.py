@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from workers import payment
 from workers import sweep as sweeping
 from workers.app import app
-from workers.runtime import Runtime, config_of
+from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
 PUBLISH_MAX = 500
@@ -42,7 +42,7 @@ def runtime() -> Runtime:
     """This process's runtime: the one handed over by `use`, else made from the settings."""
     with _lock:
         if not _runtime:
-            _runtime.append(Runtime.open(Settings.load(config_of)))
+            _runtime.append(Runtime.open(Settings.load(settings_of)))
         return _runtime[0]
 
 

@@ -41,6 +41,8 @@ def account() -> AccountRules:
         services=True,
         webhooks=True,
         list_payouts=True,
+        absence_conclusive_after_s=600,
+        customer_reference=True,
     )
 
     def services(currency: Currency) -> list[Service]:

@@ -25,6 +25,8 @@ CAPABILITIES: dict[str, Any] = {
     "services": True,
     "webhooks": True,
     "list_payouts": True,
+    "absence_conclusive_after_s": 600,
+    "customer_reference": True,
 }
 FIELDS = (
     FieldRule(name="iban", required=True, pattern="[A-Z]{2}[0-9]{2,30}", label="IBAN"),

@@ -8,23 +8,31 @@ from pathlib import Path
 import pytest
 
 from tests.workers.crash_world import CrashWorld
-from workers.simulator.payelata import PayelataOptions, serve
+from tests.workers.kinds import KINDS, Kind
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashWorld]:
-    yield from _world(tmp_path_factory.mktemp("crash"), allow_duplicates=True)
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashWorld]:
+    """A provider that takes a second create of a reference id for a second payout."""
+    kind = KINDS[request.param]
+    yield from _world(tmp_path_factory.mktemp(kind.name), kind, harsh=True)
 
 
 @pytest.fixture(scope="module")
-def strict_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashWorld]:
-    yield from _world(tmp_path_factory.mktemp("strict"), allow_duplicates=False)
+def strict_world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashWorld]:
+    """A provider that does with a second create what it is believed to do."""
+    kind = KINDS[request.param]
+    yield from _world(tmp_path_factory.mktemp(f"{kind.name}-strict"), kind, harsh=False)
 
 
-def _world(folder: Path, *, allow_duplicates: bool) -> Iterator[CrashWorld]:
+def _world(folder: Path, kind: Kind, *, harsh: bool) -> Iterator[CrashWorld]:
     # Soon enough to be settled by the next call, late enough not to be in the answer to this one.
-    options = PayelataOptions(settle_s=0.001, quiet=True, allow_duplicates=allow_duplicates)
-    with serve(options) as running:
-        made = CrashWorld(folder, running.base_url, running.control_url)
+    settle = {} if kind.name == "ecart" else {"settle_s": 0.001}
+    with kind.serve(**(kind.harsh if harsh else {}), **settle, quiet=True) as running:
+        made = CrashWorld(folder, kind, running)
         yield made
         made.close()

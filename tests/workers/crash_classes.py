@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tests.workers.crash_world import NO_ANSWER, NOT_SENT, Life
+from tests.workers.kinds import Kind
 from workers.record.status import State
+from workers.record.verdict import Policy
 
 _UNREADABLE = ("302", "500", "502", "503", "504", "html", "garbage", "empty")
 _LOST_UNDONE = tuple(f"{name}:undone" for name in (*NO_ANSWER, *_UNREADABLE))
@@ -18,7 +20,6 @@ _SAFE = (
     _ACCOUNT,
     ("429:undone",),
 )
-_NOT_FOUND = [("find", "404:undone"), ("find", "absent:undone")]
 # Kinds of one class leave the payout, and the provider, in the same place.
 CLASSES: Mapping[str, Sequence[Sequence[str]]] = {
     "commit": (("die-before", "fails"), ("die-after", "lost-but-done")),
@@ -48,30 +49,94 @@ CLASSES: Mapping[str, Sequence[Sequence[str]]] = {
     ),
     "read": (*_SAFE, ("404:undone",)),
     "find": (*_SAFE, ("404:undone", "absent:undone")),
+    "list": (*_SAFE, ("404:undone",)),
+    "token": (*_SAFE, ("404:undone",)),
 }
-# The boundaries of a life without faults; a test of its own says that they are these.
-BASE = (
-    *("commit", "commit", "create", "commit", "process", "commit"),
-    *("commit", "commit", "read", "commit"),
-)
+# The boundaries of a life without faults; a test of its own says that they are these. A token is
+# leased, fetched and kept.
+_TOKEN = ("commit", "token", "commit")
+BASES: Mapping[str, Sequence[str]] = {
+    "payelata": (
+        *("commit", "commit", "create", "commit", "process", "commit"),
+        *("commit", "commit", "read", "commit"),
+    ),
+    "ecomcharge": ("commit", "commit", "create", "commit", "commit", "commit", "read", "commit"),
+    "echelon": (
+        *("commit", "commit", *_TOKEN, "create", "commit"),
+        *("commit", "commit", "read", "commit"),
+    ),
+    "ecart": ("commit", "commit", *_TOKEN, "create", "commit", "process", "commit"),
+    "etpay": (
+        *("commit", "commit", *_TOKEN, "create", "commit"),
+        *("commit", "commit", "read", "commit"),
+    ),
+}
+# After these nobody knows whether the provider has the payout, and it has not.
+_IN_DOUBT = {"die-before", *_LOST_UNDONE, "400:undone", "409:undone", "422:undone"}
 
 
-def judge(life: Life) -> None:
-    """The two laws, and the state that the design demands."""
+def classes(kind: Kind, boundary: str) -> Sequence[Sequence[str]]:
+    """The classes of a boundary, as far as that provider's adapter knows no finer ones."""
+    found = []
+    for alike in CLASSES[boundary]:
+        rest = list(alike)
+        for apart in kind.apart.get(boundary, ()):
+            if apart < set(rest):
+                found.append(sorted(apart))
+                rest = [fault for fault in rest if fault not in apart]
+        found.append(rest)
+    return found
+
+
+def judge(life: Life, can: Policy, kind: Kind) -> None:
+    """The two laws, and the state that the design demands of a provider that can do that."""
     assert life.invoices <= 1, life.told()
     assert life.releases <= 1, life.told()
+    if can.refused_when_absent and _lied_to_twice(life, kind):
+        # It refused what it had stored, and then did not find it: that is taken for a refusal, by
+        # the ruling on such providers (design, section 8).
+        return
+    assert life.state in _demanded(life, can, kind), life.told()
+    if life.state is not State.HELD:
+        assert life.releases == (1 if life.state is State.PAID else 0), life.told()
+
+
+def _demanded(life: Life, can: Policy, kind: Kind) -> set[State]:
     struck = life.script.struck
     refused = ("create", "422:undone")
     refused_twice = struck == [("create", "400:undone")] * 2
+    refused_once = can.refused_when_absent and ("create", "400:undone") in struck
+    if refused_once or (can.refused_when_absent and refused in struck):
+        # One look-up ends it, unless that is lost too and the refusal with it.
+        return {State.FAILED} if len(struck) == 1 else {State.FAILED, State.PAID}
     if refused_twice or struck[-1:] == [refused]:
-        demanded = {State.FAILED}
-    elif refused in struck:
+        return {State.FAILED} if _may_repeat(can) else {State.FAILED, State.HELD}
+    if refused in struck:
         # The refusal's own record was lost: it may be refused or taken when it is sent again.
-        demanded = {State.FAILED, State.PAID}
-    elif struck[:1] == [("create", "differs:done")] and struck[-1] in _NOT_FOUND:
-        # Not what was sent, and then not to be found: a person has to look.
-        demanded = {State.HELD}
-    else:
-        demanded = {State.PAID}
-    assert life.state in demanded, life.told()
-    assert life.releases == (1 if life.state is State.PAID else 0), life.told()
+        return {State.FAILED, State.PAID} if _may_repeat(can) else {State.FAILED, State.HELD}
+    if struck[:1] == [("create", "differs:done")] and struck[-1] in kind.not_found:
+        # It accepted something, but not this, and now has nothing: a person must look.
+        return {State.HELD}
+    if not _may_repeat(can) and life.invoices == 0 and _in_doubt(struck):
+        # Not there, and never to be sent again: a person must look.
+        return {State.HELD}
+    return {State.PAID}
+
+
+def _lied_to_twice(life: Life, kind: Kind) -> bool:
+    struck = life.script.struck
+    return struck[:1] == [("create", "400:done")] and struck[-1] in kind.not_found
+
+
+def _may_repeat(can: Policy) -> bool:
+    return can.refuses_duplicates or can.repeatable_for_s is not None
+
+
+def _in_doubt(struck: Sequence[tuple[str, str]]) -> bool:
+    # A worker that died with a claim to create is in doubt, whatever it was doing.
+    return any(
+        boundary == "commit"
+        or fault == "die-before"
+        or (boundary == "create" and fault in _IN_DOUBT)
+        for boundary, fault in struck
+    )

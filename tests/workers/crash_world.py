@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import OperationalError
 
-from tests.worlds import HandClock, approved, order, settings
+from tests.workers.kinds import Kind
+from tests.worlds import HandClock, approved, settings
 from workers import payment
 from workers import sweep as sweeping
-from workers.providers.payelata import Payelata
+from workers.providers.port import load_provider
 from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
 from workers.record.batches import BatchBook
@@ -29,9 +30,14 @@ from workers.record.database import Database
 from workers.record.due import DueWork
 from workers.record.status import State, is_final
 from workers.record.store import Store
-from workers.record.tables import accounts, payout_events, payouts
+from workers.record.tables import accounts, payout_events, payouts, tokens
+from workers.record.tokens import TokenBook
 from workers.record.vault import Vault
+from workers.record.verdict import Policy
+from workers.record.webhooks import WebhookBook
 from workers.runtime import Runtime
+from workers.simulator.server import Running
+from workers.tokens import SharedTokens
 
 # A life with two faults takes some forty rounds; one that never ends is a finding.
 ROUNDS_MAX = 150
@@ -77,8 +83,20 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "process": CHANGING_FAULTS,
     "read": READING_FAULTS,
     "find": (*READING_FAULTS, "absent:undone"),
+    "list": READING_FAULTS,
+    "token": READING_FAULTS,
 }
 
+
+LIVES_A_DAY = 40
+DAYS_BEHIND = 6
+# The same for all providers, whatever their pages advise: a life is to be short.
+BUDGETS = {
+    "lookup_first_s": 301,
+    "lookup_grace_s": 600,
+    "poll_first_s": 2,
+    "poll_max_s": 301,
+}
 
 _STANDS = (
     select(payouts, accounts.c.paused_kind, accounts.c.probe_at, accounts.c.blocked_until)
@@ -140,11 +158,13 @@ class FragileTransport(httpx.BaseTransport):
 
     script = Script()
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
         self._real = httpx.HTTPTransport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        fault = self.script.at(_boundary(request))
+        boundary = self._kind.boundary(request)
+        fault = self.script.at(boundary)
         if fault is None:
             return self._real.handle_request(request)
         if fault == "die-before":
@@ -156,26 +176,18 @@ class FragileTransport(httpx.BaseTransport):
             answer.read()
         if how == "die-after":
             raise Died
-        return _answer(how, answer)
+        return _answer(how, answer, boundary, self._kind)
 
     def close(self) -> None:
         self._real.close()
 
 
-def _boundary(request: httpx.Request) -> str:
-    path = request.url.path
-    if request.method == "POST":
-        return "process" if path.endswith("/process") else "create"
-    if "filter" in request.url.query.decode():
-        return "find"
-    return "read"
-
-
-def _answer(how: str, answer: httpx.Response | None) -> httpx.Response:
+def _answer(how: str, answer: httpx.Response | None, boundary: str, kind: Kind) -> httpx.Response:
     if how == "differs":
         assert answer is not None
-        # The simulator writes amounts of 10.00 as the number 10.
-        return httpx.Response(201, content=answer.content.replace(b'"amount":10,', b'"amount":99,'))
+        right, wrong = kind.amount
+        assert right in answer.content
+        return httpx.Response(answer.status_code, content=answer.content.replace(right, wrong))
     if how == "html":
         return httpx.Response(502, text="<html>Bad gateway</html>")
     if how == "garbage":
@@ -183,13 +195,14 @@ def _answer(how: str, answer: httpx.Response | None) -> httpx.Response:
     if how == "empty":
         return httpx.Response(200)
     if how == "absent":
-        return httpx.Response(200, json={"data": [], "meta": {"count": 0, "size": 20}})
+        status, document = kind.absent[boundary]
+        return httpx.Response(status, json=document)
+    if how == "422" and boundary == "create":
+        status, document = kind.refusal
+        return httpx.Response(status, json=document)
     if how.isdigit():
         headers = {"Retry-After": "3"} if how == "429" else {}
-        if how == "422":
-            return httpx.Response(422, json={"errors": {"amount": "This value is not valid."}})
-        errors = [{"status": "Error", "code": how}]
-        return httpx.Response(int(how), json={"errors": errors}, headers=headers)
+        return httpx.Response(int(how), json=kind.error(int(how)), headers=headers)
     raise getattr(httpx, how)(how)
 
 
@@ -213,45 +226,68 @@ class Life:
 class CrashWorld:
     """One record and one simulator, in which payouts live one after the other."""
 
-    def __init__(self, folder: Path, base_url: str, control_url: str, **account: Any) -> None:
+    def __init__(self, folder: Path, kind: Kind, running: Running) -> None:
         self.clock = HandClock()
-        self.control = httpx.Client(base_url=control_url)
+        self.kind = kind
+        self.control = httpx.Client(base_url=running.control_url)
         # Look-ups far apart: fewer of them until absence is proven, so more cases a minute.
         chosen = settings(
             folder,
-            base_url=base_url,
             watch_paid_days=0,
-            account={"lookup_first_s": 301, "poll_max_s": 301, **account},
+            accounts={"main": {**kind.account_at(running), **kind.crash_account, **BUDGETS}},
         )
         made = Runtime.open(chosen, self.clock)
         made.close()
         database = FragileDatabase(chosen.database_url)
         self.database = database
-        self.transport = FragileTransport()
-        main = made.accounts["main"]
-        config = Payelata.Config.model_validate(dict(main.settings.options))
-        provider = Payelata(config, Transport(base_url, transport=self.transport))
+        self.transport = FragileTransport(kind)
+        vault = Vault.from_text(_key(chosen))
         self.runtime = replace(
             made,
             database=database,
-            store=Store(database, Vault.from_text(_key(chosen))),
+            store=Store(database, vault),
             due=DueWork(database),
             book=AccountBook(database),
-            accounts={"main": replace(main, provider=provider)},
+            tokens=TokenBook(database, vault),
+            webhooks=WebhookBook(database, vault),
         )
         self.batches = BatchBook(self.runtime.store)
         self._waiting: list[int] = []
+        self._lives = 0
+        self._adapter = load_provider(kind.name)
+        options = dict(made.accounts["main"].settings.options)
+        self._config = self._adapter.Config.model_validate(options)
+        self._start()
+
+    def _start(self) -> None:
+        """A new process: what was in memory is gone."""
+        main = self.runtime.accounts["main"]
+        tokens = SharedTokens("main", self.runtime.tokens, self.clock, lease_s=60)
+        wire = Transport(main.settings.options["base_url"], transport=self.transport)
+        provider = self._adapter(self._config, wire, tokens)
+        accounts = {"main": replace(main, provider=provider)}
+        self.runtime = replace(self.runtime, accounts=accounts)
 
     def close(self) -> None:
         self.database.close()
         self.transport.close()
         self.control.close()
 
+    @property
+    def policy(self) -> Policy:
+        return self.runtime.accounts["main"].policy
+
     def live(self, plan: Mapping[int, str]) -> Life:
         """One payout's whole life under a plan of faults, until it is final or held."""
         self._use(Script())
+        self._lives += 1
+        if self.kind.lists_days and self._lives % LIVES_A_DAY == 1:
+            self._next_days()
         self.runtime.book.resume("main")
         payout_id = self._next()
+        with self.database.write() as connection:
+            connection.execute(delete(tokens))
+        self._start()
         script = Script(plan)
         self._use(script)
         for _ in range(ROUNDS_MAX):
@@ -262,11 +298,17 @@ class CrashWorld:
         self._use(Script())
         return self._life(script, row)
 
+    def _next_days(self) -> None:
+        """Leave the payouts so far behind, so that lists stay short, and have one to be seen."""
+        for _ in range(DAYS_BEHIND):
+            self.control.post("clock", json={"advance_s": 86_400}).raise_for_status()
+        assert self.live({}).state is State.PAID
+
     def _next(self) -> int:
         """A payout that waits for a worker; they are approved by the hundred, to be quick."""
         if not self._waiting:
-            orders = [order() for _ in range(100)]
-            batch_id = approved(self.batches, orders, now=self.clock.now())
+            orders = [self.kind.an_order() for _ in range(100)]
+            batch_id = approved(self.batches, orders, now=self.clock.now(), provider=self.kind.name)
             with self.database.write() as connection:
                 connection.execute(update(payouts).values(due_at=None))
                 ids = connection.execute(select(payouts.c.id).where(payouts.c.batch_id == batch_id))
@@ -303,6 +345,7 @@ class CrashWorld:
             slots = self.runtime.accounts["main"].slots
             assert slots.acquire(blocking=False)
             slots.release()
+            self._start()
 
     def _row(self, payout_id: int) -> Any:
         """The payout, and what its account waits for."""

@@ -1,7 +1,7 @@
 """Every pair of crash points: each fault, and then each fault at each boundary that is met later.
 
 Of kinds that `test_crash_points` has shown to be alike, one is taken; `--all-kinds` takes them all,
-which takes long. The simulator takes a second create of a reference id for a second payout, so
+which takes long. The simulators take a second create of a reference id for a second payout, so
 nothing but our own look-ups stands between a payout and a double.
 """
 
@@ -11,21 +11,25 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.workers.crash_classes import BASE, CLASSES, judge
+from tests.workers.crash_classes import BASES, classes, judge
 from tests.workers.crash_world import FAULTS, CrashWorld
+from tests.workers.kinds import KINDS, Kind
 
 
-def kinds(boundary: str, *, all_kinds: bool) -> Sequence[str]:
-    return FAULTS[boundary] if all_kinds else [alike[0] for alike in CLASSES[boundary]]
+def faults(kind: Kind, boundary: str, *, all_kinds: bool) -> Sequence[str]:
+    alike = classes(kind, boundary)
+    return FAULTS[boundary] if all_kinds else [each[0] for each in alike]
 
 
 @pytest.mark.parametrize(
-    ("at", "alike"),
+    ("world", "at", "alike"),
     [
-        pytest.param(at, alike, id=f"{at}-{boundary}-{alike[0]}")
-        for at, boundary in enumerate(BASE)
-        for alike in CLASSES[boundary]
+        pytest.param(name, at, alike, id=f"{name}-{at}-{boundary}-{alike[0]}")
+        for name, base in BASES.items()
+        for at, boundary in enumerate(base)
+        for alike in classes(KINDS[name], boundary)
     ],
+    indirect=["world"],
 )
 def test_every_pair_of_faults(
     world: CrashWorld,
@@ -39,9 +43,9 @@ def test_every_pair_of_faults(
     for first in alike if all_kinds else alike[:1]:
         met = world.live({at: first}).script.met
         for later in range(at + 1, len(met)):
-            for second in kinds(met[later], all_kinds=all_kinds):
+            for second in faults(world.kind, met[later], all_kinds=all_kinds):
                 life = world.live({at: first, later: second})
-                judge(life)
+                judge(life, world.policy, world.kind)
                 assert len(life.script.struck) == 2, life.told()
                 pairs += 1
-    record_property("pairs of faults", pairs)
+    record_property(f"pairs of faults, {world.kind.name}", pairs)

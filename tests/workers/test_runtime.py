@@ -11,7 +11,7 @@ from tests.worlds import HandClock, approved, order, settings
 from workers.errors import SettingsError, VaultError
 from workers.record.batches import BatchBook
 from workers.record.status import State
-from workers.runtime import Runtime, config_of
+from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
 OTHER_KEY = "YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk="
@@ -71,7 +71,7 @@ def test_every_account_of_the_settings_is_ready_with_its_own_policy(tmp_path: Pa
 
 def test_a_provider_that_is_not_installed_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="nowhere"):
-        config_of("nowhere")
+        settings_of("nowhere")
     with pytest.raises(SettingsError, match="nowhere"):
         settings(tmp_path, account={"provider": "nowhere"})
 
@@ -88,7 +88,7 @@ def test_a_provider_is_told_where_its_callbacks_go(tmp_path: Path) -> None:
 def test_postgresql_needs_a_key_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="encryption_key is required"):
         Settings.load(
-            config_of,
+            settings_of,
             defaults={"database_url": "postgresql+psycopg://nobody@127.0.0.1:1/none"},
             environ={},
             folder=tmp_path,

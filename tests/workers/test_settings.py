@@ -10,8 +10,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from workers.errors import SettingsError
-from workers.runtime import config_of
-from workers.settings import AccountSettings, Settings, check_base_url, is_loopback
+from workers.runtime import settings_of
+from workers.settings import (
+    AccountSettings,
+    ProviderSettings,
+    Settings,
+    check_base_url,
+    is_loopback,
+)
 
 SECRET = "hunter2hunter2"
 KEYS = {
@@ -35,7 +41,7 @@ class _Load:
     def __call__(self, toml: str = "", *, checked: bool = False, **environ: str) -> Settings:
         if toml:
             (self.folder / "paybatch.toml").write_text(toml, encoding="utf-8")
-        return Settings.load(config_of if checked else None, environ=environ, folder=self.folder)
+        return Settings.load(settings_of if checked else None, environ=environ, folder=self.folder)
 
     def problems(self, toml: str = "", **more: Any) -> list[str]:
         with pytest.raises(SettingsError) as refused:
@@ -67,7 +73,7 @@ def test_with_no_settings_at_all_the_defaults_are_those_of_the_design(load: _Loa
     assert chosen.usual_account == "sandbox"
     usual = AccountSettings(provider="x")
     budgets = (usual.call_deadline_s, usual.claim_s, usual.announce_s, usual.lookup_grace_s)
-    assert (*budgets, chosen.broker_visibility_s) == (30, 90, 120, 600, 900)
+    assert (*budgets, chosen.visibility_s) == (30, 90, 120, 600, 900)
 
 
 def test_a_good_file_is_taken(load: _Load) -> None:
@@ -230,7 +236,22 @@ def test_a_providers_own_keys_are_checked_by_its_model(load: _Load) -> None:
 
     (load.folder / "paybatch.toml").write_text("[accounts.main]\nprovider = 'x'\nshop_id = 'a'\n")
     with pytest.raises(SettingsError, match=r"accounts\.main\.shop_id"):
-        Settings.load(lambda _: Config, environ={}, folder=load.folder)
+        Settings.load(lambda _: ProviderSettings(Config, {}), environ={}, folder=load.folder)
+
+
+def test_a_providers_defaults_go_under_what_is_set(load: _Load) -> None:
+    class Config(BaseModel):
+        pass
+
+    (load.folder / "paybatch.toml").write_text("[accounts.main]\nprovider = 'x'\nrate_per_s = 7\n")
+    adds = ProviderSettings(Config, {"rate_per_s": 2, "poll_first_s": 60, "lookup_grace_s": 3600})
+    main = Settings.load(lambda _: adds, environ={}, folder=load.folder).accounts["main"]
+    assert (main.rate_per_s, main.poll_first_s, main.lookup_grace_s) == (7, 60, 3600)
+
+
+def test_the_broker_waits_longer_than_the_longest_doubt(load: _Load) -> None:
+    chosen = load(account(lookup_grace_s=3600))
+    assert chosen.visibility_s == 5400
 
 
 def test_postgresql_requires_a_key_of_ones_own(load: _Load) -> None:

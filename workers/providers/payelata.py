@@ -25,7 +25,8 @@ import simplejson
 from workers.errors import AccountFault, ProviderUnreachable
 from workers.providers import payelata_errors as errors
 from workers.providers import payelata_words as words
-from workers.providers.payelata_config import PayelataConfig
+from workers.providers import wire
+from workers.providers.payelata_config import FACTS, PayelataConfig
 from workers.providers.payelata_services import (
     Rules,
     amounts_to_ask,
@@ -33,23 +34,35 @@ from workers.providers.payelata_services import (
     read_service,
     with_rules,
 )
-from workers.providers.port import Capabilities, Order, Reply, Service
+from workers.providers.port import (
+    Capabilities,
+    Delivery,
+    Fact,
+    News,
+    Order,
+    Reply,
+    Service,
+    WebhookAnswers,
+)
+from workers.providers.tokens import Tokens
 from workers.providers.transport import Answer, Lost, Transport
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome
 
 
-def _capabilities(chars_max: int, char: str) -> Capabilities:
+def _capabilities(chars_max: int, char: str, *, webhooks: bool = True) -> Capabilities:
     return Capabilities(
         reference_id_chars_max=chars_max,
         reference_id_char=char,
         two_step=True,  # sections 4.4 and 4.5
         refuses_duplicates=True,  # 409 for a reference id that is taken: section 6
         look_up=True,  # section 4.6
+        absence_conclusive_after_s=600,
         balances=True,  # section 4.1
         services=True,  # sections 4.2 and 4.3
-        webhooks=True,  # section 7
+        webhooks=webhooks,  # section 7; only what is signed with a key that we know counts
         list_payouts=True,  # section 4.7
+        customer_reference=True,  # section 4.4
     )
 
 
@@ -64,10 +77,28 @@ class Payelata:
     # With the defaults; an instance has those of its settings.
     capabilities: Capabilities = _capabilities(64, "[A-Za-z0-9._-]")
 
-    def __init__(self, config: PayelataConfig, transport: Transport) -> None:
+    account_defaults: ClassVar[Mapping[str, Any]] = {}
+    # Exactly 200 counts as delivered. Source: section 7.
+    webhook_answers: ClassVar[WebhookAnswers] = WebhookAnswers()
+    facts: ClassVar[Sequence[Fact]] = FACTS
+
+    def __init__(
+        self,
+        config: PayelataConfig,
+        transport: Transport,
+        tokens: Tokens | None = None,  # noqa: ARG002 - every call carries the key itself
+    ) -> None:
         self._config = config
         self._transport = transport
-        self.capabilities = _capabilities(config.reference_id_chars_max, config.reference_id_char)
+        self.capabilities = _capabilities(
+            config.reference_id_chars_max,
+            config.reference_id_char,
+            webhooks=config.signing_key is not None,
+        )
+
+    def why_not(self, order: Order) -> Sequence[tuple[str, str]]:  # noqa: ARG002 - as the port asks
+        """Nothing beside the services' own rules, which the provider lists."""
+        return ()
 
     # Calls about one payout: none raises for what the provider or the network did.
 
@@ -75,13 +106,13 @@ class Payelata:
         """Store the payout. Source: Payelata API facts, sections 4.4 and 6."""
         answer = self._call("POST", "/payout-invoices", content=self._create_body(order))
         if isinstance(answer, Lost):
-            return errors.lost(answer)
+            return wire.lost(answer)
         if answer.status == 201:
             return self._from_invoice(answer, order)
         if answer.status in (200, 202) and self._config.accepts_200_and_202:
             reply = self._from_invoice(answer, order)
             ours = reply.reference_id == order.reference_id
-            return reply if ours else errors.unknown(answer, "no payout of ours in the answer")
+            return reply if ours else wire.unknown(answer, "no payout of ours in the answer")
         if answer.status == 409:
             return Reply(outcome=Outcome.EXISTS, code="409", reason="the reference id is taken")
         if answer.status == 422:
@@ -92,7 +123,7 @@ class Payelata:
                 low_balance_words=self._config.low_balance_words,
             )
         if answer.status == 429 and not self._config.rate_limited_is_not_created:
-            return replace(errors.rate_limited(answer), outcome=Outcome.UNKNOWN)
+            return replace(wire.rate_limited(answer), outcome=Outcome.UNKNOWN)
         return errors.not_done(answer, order, judged=True)
 
     def process(self, order: Order, provider_payout_id: str) -> Reply:
@@ -100,10 +131,10 @@ class Payelata:
         path = f"/payout-invoices/{quote(provider_payout_id, safe='')}/process"
         answer = self._call("POST", path, content=self._config.process_body.encode() or None)
         if isinstance(answer, Lost):
-            return errors.lost(answer)
+            return wire.lost(answer)
         if answer.status == 404:
             # We know the invoice, so this is no wrong address: whether it still waits, a read says.
-            return errors.unknown(answer, "the release was not taken")
+            return wire.unknown(answer, "the release was not taken")
         if answer.status != 200:
             return errors.not_done(answer, order)
         reply = self._from_invoice(answer, order, asked=provider_payout_id)
@@ -116,7 +147,7 @@ class Payelata:
         """Read by the provider's id. Source: Payelata API facts, section 4.6."""
         answer = self._call("GET", f"/payout-invoices/{quote(provider_payout_id, safe='')}")
         if isinstance(answer, Lost):
-            return errors.lost(answer)
+            return wire.lost(answer)
         if answer.status == 200:
             return self._from_invoice(answer, order, asked=provider_payout_id)
         return errors.not_found(answer) if answer.status == 404 else errors.not_done(answer, order)
@@ -132,21 +163,21 @@ class Payelata:
         for _ in range(self._config.find_pages_max):
             answer = self._call("GET", "/payout-invoices", params=params)
             if isinstance(answer, Lost):
-                return errors.lost(answer)
+                return wire.lost(answer)
             if answer.status == 404:
-                broken = errors.unknown(answer, "the list broke off")
+                broken = wire.unknown(answer, "the list broke off")
                 return broken if seen else errors.not_found(answer)
             if answer.status != 200:
                 return errors.not_done(answer, order)
             page = self._page(answer, params)
             if page is None:
-                return errors.unknown(answer, "the answer is not a list of payouts")
+                return wire.unknown(answer, "the answer is not a list of payouts")
             hits = {hit.id: hit for hit in page.items if hit.reference_id == order.reference_id}
             if hits:
                 return self._from_hits(list(hits.values()), order)
             new = page.new(seen)
             if page.items and not new:
-                return errors.unknown(answer, "the list repeats itself: it has no end")
+                return wire.unknown(answer, "the list repeats itself: it has no end")
             if page.following is None:
                 return Reply(outcome=Outcome.NOT_FOUND)
             seen |= new
@@ -155,24 +186,29 @@ class Payelata:
             outcome=Outcome.UNKNOWN, reason="the list is longer than what a look-up may read"
         )
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[str]:
-        """The payout that a verified delivery is about; nothing without a `signing_key`.
+    def read_webhook(self, delivery: Delivery) -> Sequence[News] | None:
+        """The payout that a verified delivery is about; none verifies without a `signing_key`.
 
         Source: Payelata API facts, section 7.
         """
         if self._config.signing_key is None:
-            return []
+            return None
         key = self._config.signing_key.get_secret_value().encode()
         # The provider's scheme, dated as it is; hence a delivery only wakes its payout.
-        digest = hashlib.sha1(key + body + key).digest()  # noqa: S324 - as they do
-        given = next((v for k, v in headers.items() if k.lower() == "x-signature"), "")
+        digest = hashlib.sha1(key + delivery.body + key).digest()  # noqa: S324 - as they do
+        given = delivery.headers.get("x-signature", "")
         if not hmac.compare_digest(
             base64.b64encode(digest), given.strip().encode(errors="replace")
         ):
+            return None
+        data = wire.members(wire.read_json(delivery.body)).get("data")
+        found = words.payout_id(data)
+        if found is None:
             return []
-        document = words.members(Answer(200, {}, body).json())
-        found = words.payout_id(document.get("data"))
-        return [] if found is None else [found]
+        reference_id = wire.text(
+            wire.members(wire.members(data).get("attributes")).get("reference_id")
+        )
+        return [News(provider_payout_id=found, reference_id=reference_id)]
 
     # Questions asked before and after money moves.
 
@@ -188,7 +224,7 @@ class Payelata:
             raise ProviderUnreachable("Payelata's account profile has no status")
         if status != "active":
             raise AccountFault(
-                f"the Payelata account is {words.word(status)!r}; only an active one can pay"
+                f"the Payelata account is {wire.word(status)!r}; only an active one can pay"
             )
         if profile.get("ledger_scheme") == "none":
             return {}
@@ -198,7 +234,7 @@ class Payelata:
         # PHP writes an empty object as [].
         if not isinstance(accounts, dict) and accounts != []:
             raise ProviderUnreachable("Payelata's balances cannot be read")
-        known = {words.currency_of(code): account for code, account in dict(accounts).items()}
+        known = {wire.currency_of(code): account for code, account in dict(accounts).items()}
         spendable = {
             currency: words.spendable(account, currency, overdraft=self._config.count_overdraft)
             for currency, account in known.items()
@@ -252,7 +288,7 @@ class Payelata:
             if page is None:
                 raise ProviderUnreachable("Payelata's list of payouts cannot be read")
             for invoice in page.items:
-                created = words.number(invoice.attributes.get("created"))
+                created = wire.number(invoice.attributes.get("created"))
                 if created is not None and created < Decimal(since.timestamp()):
                     return
                 early = created is None or created < Decimal(until.timestamp())
@@ -288,24 +324,24 @@ class Payelata:
             headers=headers,
             content=content,
         )
-        return errors.without(answer, token, key)
+        return wire.without(answer, token, key)
 
     def _create_body(self, order: Order) -> bytes:
         config = self._config
         optional = {
             "description": order.description,
             "callback_url": config.callback_url,
-            "context": _plain(order.context),
-            "customer": _plain(order.customer),
-            "metadata": _plain(order.metadata),
+            "context": wire.plain(order.context),
+            "customer": wire.plain(order.customer),
+            "metadata": wire.plain(order.metadata),
         }
         attributes = {
             "reference_id": order.reference_id,
             "service": order.service,
             "currency": order.amount.currency.code,
-            "amount": _shortest(order.amount),
+            "amount": wire.shortest(order.amount),
             "test_mode": config.test_mode,
-            "fields": _plain(order.fields),
+            "fields": wire.plain(order.fields),
             **{key: value for key, value in optional.items() if value},
             # One payout never pays by halves. Source: section 4.4.
             "options": {
@@ -328,9 +364,9 @@ class Payelata:
     def _from_invoice(self, answer: Answer, order: Order, *, asked: str | None = None) -> Reply:
         invoice = words.read_document(answer)
         if invoice is None:
-            return errors.unknown(answer, "the answer cannot be read")
+            return wire.unknown(answer, "the answer cannot be read")
         if asked is not None and invoice.id != asked:
-            return errors.unknown(answer, "the answer is about another payout")
+            return wire.unknown(answer, "the answer is about another payout")
         return self._reply(invoice, order)
 
     def _from_hits(self, hits: Sequence[words.Invoice], order: Order) -> Reply:
@@ -354,23 +390,23 @@ class Payelata:
 
     def _ask(
         self, path: str, *, question: str, params: Mapping[str, str] | None = None
-    ) -> words.Json:
-        return words.members(
+    ) -> wire.Json:
+        return wire.members(
             errors.expect_200(self._call("GET", path, params=params), question).json()
         )
 
     # Services.
 
-    def _service_list(self) -> Iterator[words.Json]:
+    def _service_list(self) -> Iterator[wire.Json]:
         params = {"page[number]": "1", "page[size]": str(self._config.services_page_size)}
         for number in range(1, self._config.services_pages_max + 1):
             document = self._ask("/payout-services", question="its services", params=params)
             data = document.get("data")
             if not isinstance(data, list):
                 raise ProviderUnreachable("Payelata's services cannot be read")
-            yield from (words.members(words.members(item).get("attributes")) for item in data)
-            following = words.query(words.members(document.get("links")).get("next"))
-            pages = words.number(words.members(document.get("meta")).get("pages"))
+            yield from (wire.members(wire.members(item).get("attributes")) for item in data)
+            following = words.query(wire.members(document.get("links")).get("next"))
+            pages = wire.number(wire.members(document.get("meta")).get("pages"))
             if not following and pages is not None and pages > number:
                 following = {**params, "page[number]": str(number + 1)}
             if not data or not following:
@@ -388,7 +424,7 @@ class Payelata:
         for amount in amounts_to_ask(usable, usual):
             question = {
                 "currency": currency.code,
-                "amount": _shortest(amount),
+                "amount": wire.shortest(amount),
                 "public_key": config.public_key.get_secret_value(),
             }
             answer = self._transport.call(
@@ -398,29 +434,11 @@ class Payelata:
                 headers={"Content-Type": "application/json"},
                 content=simplejson.dumps(question, use_decimal=True).encode(),
             )
-            told = read_rules(words.members(errors.expect_200(answer, "the field rules").json()))
+            told = read_rules(wire.members(errors.expect_200(answer, "the field rules").json()))
             # A service's rules are the same for every amount: the first answer that has them.
             rules = {**told, **rules}
         return rules
 
 
-def _attributes(document: words.Json) -> words.Json:
-    return words.members(words.members(document.get("data")).get("attributes"))
-
-
-def _plain(value: Any) -> Any:
-    """Read-only mappings and tuples as what JSON is written from."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _shortest(amount: Money) -> Decimal:
-    """The exact amount without trailing zeros, `25.5` and `25`, as in the provider's samples:
-    services that take whole numbers only may refuse `25.00`. Source: section 3.
-    """
-    whole, point, fraction = str(amount).partition(".")
-    fraction = fraction.rstrip("0")
-    return Decimal(whole + (point + fraction if fraction else ""))
+def _attributes(document: wire.Json) -> wire.Json:
+    return wire.members(wire.members(document.get("data")).get("attributes"))

@@ -10,7 +10,32 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from workers.providers.port import Fact
 from workers.settings import BaseUrl, Model, Secret
+
+# What the adapter relies on. Source: Payelata API facts, the section beside each.
+FACTS = (
+    Fact("create stores, a second call releases", "documented", "4.4, 4.5"),
+    Fact("a reference id that is taken is refused with 409", "documented", "6"),
+    Fact("payouts are found by our reference id", "documented", "4.6", ("find_parameter",)),
+    Fact("statuses and resolutions", "documented", "5"),
+    Fact("balances, services and field rules can be asked for", "documented", "4.1 to 4.3"),
+    Fact("callbacks are signed with the signing key", "documented", "7"),
+    Fact(
+        "characters and length of a reference id",
+        "assumed",
+        "4.6",
+        ("reference_id_chars_max", "reference_id_char"),
+    ),
+    Fact("the list is paged by a cursor", "assumed", "4.7", ("cursor_parameter",)),
+    Fact("fee rates are in percent", "assumed", "4.3", ("fee_rate_unit",)),
+    Fact("a service's limits are in its own currency", "assumed", "4.2", ("limits_currency",)),
+    Fact("credit can be paid out", "assumed", "4.1", ("count_overdraft",)),
+    Fact("a 429 stored nothing", "assumed", "6", ("rate_limited_is_not_created",)),
+    Fact("words that blame the balance", "assumed", "12", ("low_balance_words",)),
+    Fact("words that blame the reference id", "assumed", "6", ("duplicate_words",)),
+    Fact('"not found" is proof after ten minutes', "assumed", "4.6", ("lookup_grace_s",)),
+)
 
 Count = Annotated[int, Field(ge=1)]
 # An empty key would sign and open everything.

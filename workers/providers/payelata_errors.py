@@ -11,20 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from workers.errors import AccountFault, ProviderUnreachable
-from workers.providers.payelata_words import masked, members
+from workers.providers import wire
 from workers.providers.port import Order, Reply
 from workers.providers.transport import Answer, Lost
 from workers.record.status import Outcome
 
 MESSAGES_MAX = 50
 DEPTH_MAX = 8
-RETRY_AFTER_S_DEFAULT = 5
-RETRY_AFTER_S_MAX = 3600
 
 # Not this payout's fault. Source: Payelata API facts, sections 2 and 6.
 ACCOUNT_FAULTS: Mapping[int, str] = {
@@ -36,21 +32,6 @@ ACCOUNT_FAULTS: Mapping[int, str] = {
 
 # Answers of servers on the way, which judge the connection and not the payout: RFC 9110, RFC 8470.
 NOT_JUDGED = frozenset({408, 425})
-
-
-def account_fault(status: int) -> str:
-    """A sentence for whoever runs Paybatch; `status` is one of ACCOUNT_FAULTS."""
-    return f"Payelata answered {status}: {ACCOUNT_FAULTS[status]}"
-
-
-def without(answer: Answer | Lost, *secrets: str) -> Answer | Lost:
-    """The answer, where an error's words may repeat what was sent, without our secrets."""
-    if isinstance(answer, Lost) or answer.status < 400:
-        return answer
-    body = answer.body
-    for secret in secrets:
-        body = body.replace(secret.encode(), b"***")
-    return replace(answer, body=body)
 
 
 class Message(NamedTuple):
@@ -68,7 +49,7 @@ def messages(answer: Answer) -> list[Message]:
 
     Source: Payelata API facts, section 6.
     """
-    errors = members(answer.json()).get("errors")
+    errors = wire.members(answer.json()).get("errors")
     found: Iterator[Message]
     if isinstance(errors, list):
         found = (message for item in errors for message in _listed(item))
@@ -79,12 +60,12 @@ def messages(answer: Answer) -> list[Message]:
 
 def is_listed_error(answer: Answer) -> bool:
     """Whether the platform itself answered, with the list of errors that its 404 has."""
-    errors = members(answer.json()).get("errors")
+    errors = wire.members(answer.json()).get("errors")
     return isinstance(errors, list) and any(isinstance(item, dict) for item in errors)
 
 
 def _listed(item: Any) -> Iterator[Message]:
-    told = members(item)
+    told = wire.members(item)
     words = [told.get(key) for key in ("title", "detail")]
     said = [str(value) for value in words if isinstance(value, str) and value]
     if not said:
@@ -92,7 +73,7 @@ def _listed(item: Any) -> Iterator[Message]:
     if not said:
         yield from _nested(item, ())
         return
-    pointer = members(told.get("source")).get("pointer")
+    pointer = wire.members(told.get("source")).get("pointer")
     path = pointer.strip("/").split("/") if isinstance(pointer, str) else []
     yield Message(
         tuple(part for part in path if part not in ("", "data", "attributes")),
@@ -121,60 +102,17 @@ def _steps(key: str) -> tuple[str, ...]:
 
 def said(answer: Answer, order: Order | None = None) -> str | None:
     """The provider's words on what is wrong, masked; None where it has none."""
-    return masked("; ".join(map(str, messages(answer))), order) or None
-
-
-def retry_after_s(answer: Answer, default: int | None = RETRY_AFTER_S_DEFAULT) -> int | None:
-    """How long the provider asks us to wait, at least a second and capped.
-
-    A date is measured against the answer's own `Date`, so that no clock of ours matters.
-    """
-    asked = answer.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+", asked, re.ASCII):
-        # Longer numbers are over the cap whatever they are.
-        seconds = int(asked[:9])
-    else:
-        try:
-            until = parsedate_to_datetime(asked)
-            seconds = int((until - parsedate_to_datetime(answer.headers["date"])).total_seconds())
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError):
-            return default
-    return min(max(seconds, 1), RETRY_AFTER_S_MAX)
+    return wire.masked("; ".join(map(str, messages(answer))), order) or None
 
 
 # Answers that are not what was hoped for. Source: Payelata API facts, section 6.
-
-
-def lost(call: Lost) -> Reply:
-    """The call got no answer."""
-    return Reply(
-        outcome=call.outcome,
-        code=call.code,
-        reason=call.reason,
-        retry_after_s=call.retry_after_s,
-    )
-
-
-def unknown(answer: Answer, reason: str) -> Reply:
-    """Nothing can be concluded."""
-    return Reply(outcome=Outcome.UNKNOWN, code=str(answer.status), reason=reason)
-
-
-def rate_limited(answer: Answer) -> Reply:
-    """Too many calls; the provider may say how long to wait."""
-    return Reply(
-        outcome=Outcome.NOT_SENT,
-        code="429",
-        reason="too many calls",
-        retry_after_s=retry_after_s(answer),
-    )
 
 
 def not_found(answer: Answer) -> Reply:
     """A 404 to a read: absence if the platform itself says so, nothing if a server on the way."""
     if is_listed_error(answer):
         return Reply(outcome=Outcome.NOT_FOUND, code="404")
-    return unknown(answer, "not found, but not in the platform's own words")
+    return wire.unknown(answer, "not found, but not in the platform's own words")
 
 
 def not_done(answer: Answer, order: Order, *, judged: bool = False) -> Reply:
@@ -185,12 +123,9 @@ def not_done(answer: Answer, order: Order, *, judged: bool = False) -> Reply:
     """
     status = answer.status
     if status in ACCOUNT_FAULTS:
-        fault = account_fault(status)
-        return Reply(
-            outcome=Outcome.ACCOUNT_FAULT, code=str(status), reason=fault, account_fault=fault
-        )
+        return wire.account_fault("Payelata", status, ACCOUNT_FAULTS[status])
     if status == 429:
-        return rate_limited(answer)
+        return wire.rate_limited(answer)
     told = said(answer, order) if status >= 400 else None
     refuses = judged and 400 <= status < 500 and status not in NOT_JUDGED
     return Reply(
@@ -198,27 +133,13 @@ def not_done(answer: Answer, order: Order, *, judged: bool = False) -> Reply:
         code=str(status),
         reason=told or f"answered {status}" + (", not followed" if 300 <= status < 400 else ""),
         refusal=f"{status}: {told or 'no message'}" if refuses else None,
-        retry_after_s=retry_after_s(answer, default=None),
+        retry_after_s=wire.retry_after_s(answer, default=None),
     )
 
 
 def expect_200(answer: Answer | Lost, question: str) -> Answer:
-    """The answer to a question, if it is one.
-
-    Raises:
-        AccountFault: the account or its settings are at fault.
-        ProviderUnreachable: any other answer, or none.
-    """
-    if isinstance(answer, Lost):
-        raise ProviderUnreachable(f"Payelata was asked for {question}: {answer.reason}")
-    if answer.status in ACCOUNT_FAULTS:
-        raise AccountFault(f"{account_fault(answer.status)} (asked for {question})")
-    if answer.status != 200:
-        told = said(answer) or "no message"
-        raise ProviderUnreachable(
-            f"Payelata was asked for {question} and answered {answer.status}: {told}"
-        )
-    return answer
+    """The answer to a question, if it is one; raises as `wire.expect_200` does."""
+    return wire.expect_200(answer, question, "Payelata", faults=ACCOUNT_FAULTS, said=said)
 
 
 _BENEFICIARY = frozenset({"fields", "context", "customer"})

@@ -15,8 +15,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from workers.providers.payelata_words import Json, currency_of, members, money, number, text, word
 from workers.providers.port import FieldRule, Service
+from workers.providers.wire import Json, currency_of, members, money, number, text, word
 from workers.record.money import Currency, Money
 
 _SWITCHES = ("available", "active", "enabled")

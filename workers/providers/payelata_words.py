@@ -16,19 +16,11 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from workers.errors import MoneyError
+from workers.providers import wire
 from workers.providers.port import Order, Reply
 from workers.providers.transport import Answer
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome
-
-Json = Mapping[str, Any]
-
-TEXT_CHARS_MAX = 300
-WORD_CHARS_MAX = 64
-# Decimal works with 28 digits; a longer number could be rounded before it is looked at.
-DIGITS_MAX = 28
-
 
 # Source: Payelata API facts, section 5. The words beside an outcome are its warning for a person.
 STATES: Mapping[str, tuple[Outcome, str]] = {
@@ -99,53 +91,6 @@ RESOLUTIONS: Mapping[str, Resolution] = {
     "processing_error": Resolution("refused", "refused while it was being processed"),
 }
 
-# Reading values. Answers come from PHP: an empty object may be [], a number may be text.
-
-
-def members(value: Any) -> Json:
-    """The object, or an empty one where it is none."""
-    return value if isinstance(value, dict) else {}
-
-
-def text(value: Any) -> str | None:
-    """Text that is not empty."""
-    return value if isinstance(value, str) and value else None
-
-
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
-
-
-def number(value: Any) -> Decimal | None:
-    """An exact number, from a JSON number or from plain text; None for anything else."""
-    if isinstance(value, str) and len(value) <= 2 * DIGITS_MAX and _NUMBER.fullmatch(value):
-        value = Decimal(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**DIGITS_MAX:
-        value = Decimal(value)
-    if not isinstance(value, Decimal) or not value.is_finite():
-        return None
-    if len(value.as_tuple().digits) > DIGITS_MAX or abs(value.adjusted()) >= DIGITS_MAX:
-        return None
-    return value
-
-
-def money(value: Any, currency: Currency | None) -> Money | None:
-    """An exact amount; None where it is none, or has a part smaller than the minor unit."""
-    exact = number(value)
-    if exact is None or currency is None:
-        return None
-    try:
-        return Money.from_number(exact, currency)
-    except MoneyError:
-        return None
-
-
-def currency_of(code: Any) -> Currency | None:
-    """The currency of that code, if it is one that we know."""
-    try:
-        return Currency.of(code) if isinstance(code, str) else None
-    except MoneyError:
-        return None
-
 
 def spendable(account: Any, currency: Currency, *, overdraft: bool) -> Money | None:
     """What one currency's account can pay out, rounded down to the minor unit; None where it cannot
@@ -153,57 +98,16 @@ def spendable(account: Any, currency: Currency, *, overdraft: bool) -> Money | N
 
     Source: Payelata API facts, section 4.1; what adds up to it is inferred there.
     """
-    told = members(account)
-    active, lower = number(told.get("active_balance")), number(told.get("balance_lower_limit"))
+    told = wire.members(account)
+    active, lower = (
+        wire.number(told.get("active_balance")),
+        wire.number(told.get("balance_lower_limit")),
+    )
     if active is None or (lower is None and told.get("balance_lower_limit") is not None):
         return None
-    credit = number(told.get("overdraft_limit")) if overdraft else None
+    credit = wire.number(told.get("overdraft_limit")) if overdraft else None
     exact = (active + (credit or Decimal(0)) - (lower or Decimal(0))).scaleb(currency.exponent)
     return Money(int(exact.to_integral_value(ROUND_FLOOR)), currency)
-
-
-# Masking.
-
-# Six digits or more in a row, also when grouped by blanks, points or dashes: cards and accounts.
-_DIGITS = re.compile(r"[0-9](?:[ .-]?[0-9]){5,}")
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _leaves(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _leaves(inner)
-    elif value is not None:
-        yield str(value)
-
-
-def _one_line(words: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
-
-
-def masked(words: str, order: Order | None = None, *, chars_max: int = TEXT_CHARS_MAX) -> str:
-    """The provider's text on one line, cut, without long numbers and without the order's own
-    beneficiary data.
-    """
-    line = _one_line(words[:10_000])
-    private: set[str] = set()
-    if order is not None:
-        leaves = _leaves([order.fields, order.context, order.customer])
-        private = {_one_line(leaf) for leaf in leaves}
-    for value in sorted(private, key=len, reverse=True):
-        # A short value is a code such as "US"; inside a longer word it is that word's.
-        bound = r"\b" if len(value) < 6 else ""
-        if len(value) > 2:
-            line = re.sub(bound + re.escape(value) + bound, "***", line, flags=re.IGNORECASE)
-    line = _DIGITS.sub("***", line)
-    return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
-
-
-def word(value: Any) -> str | None:
-    """A status, resolution or code of the provider, safe to keep and to show."""
-    return masked(value, chars_max=WORD_CHARS_MAX) or None if isinstance(value, str) else None
 
 
 # An invoice, and what it says.
@@ -217,7 +121,7 @@ class Invoice:
 
     id: str
     status: str
-    attributes: Json
+    attributes: wire.Json
     # The service's code, where the answer names it.
     services: tuple[str, ...]
 
@@ -230,7 +134,7 @@ class Invoice:
 
 def payout_id(data: Any) -> str | None:
     """The id of a payout's resource object; None for a resource of another kind."""
-    resource = members(data)
+    resource = wire.members(data)
     # Requests say payout-invoice and answers payout-invoices. Source: section 4.4.
     if resource.get("type") not in ("payout-invoice", "payout-invoices"):
         return None
@@ -244,18 +148,23 @@ def read_invoice(data: Any) -> Invoice | None:
     Source: Payelata API facts, section 4.4.
     """
     found = payout_id(data)
-    attributes = members(members(data).get("attributes"))
-    status = text(attributes.get("status"))
+    attributes = wire.members(wire.members(data).get("attributes"))
+    status = wire.text(attributes.get("status"))
     if found is None or status is None:
         return None
-    related = members(members(members(data).get("relationships")).get("payout-service"))
-    named = (text(members(related.get("data")).get("id")), text(attributes.get("service")))
+    related = wire.members(
+        wire.members(wire.members(data).get("relationships")).get("payout-service")
+    )
+    named = (
+        wire.text(wire.members(related.get("data")).get("id")),
+        wire.text(attributes.get("service")),
+    )
     return Invoice(found, status, attributes, tuple(name for name in named if name))
 
 
 def read_document(answer: Answer) -> Invoice | None:
     """The one invoice that an answer holds; None where it holds errors or anything else."""
-    document = members(answer.json())
+    document = wire.members(answer.json())
     return None if document.get("errors") else read_invoice(document.get("data"))
 
 
@@ -270,27 +179,27 @@ def reply(
         echo: what the invoice repeats of the description, fields and metadata is compared too.
     """
     facts = invoice.attributes
-    currency = currency_of(facts.get("currency"))
-    amount = money(facts.get("amount"), currency)
-    processed = money(facts.get("processed_amount"), currency)
+    currency = wire.currency_of(facts.get("currency"))
+    amount = wire.money(facts.get("amount"), currency)
+    processed = wire.money(facts.get("processed_amount"), currency)
     # The fee to expect stands in `fee`, the one that was taken in `processed_fee`. Source: 4.4.
-    fee = money(facts.get("processed_fee"), currency)
-    rate = number(facts.get("exchange_rate"))
+    fee = wire.money(facts.get("processed_fee"), currency)
+    rate = wire.number(facts.get("exchange_rate"))
     outcome, warning = STATES.get(invoice.status, (Outcome.PROCESSING, "unlisted status"))
     if invoice.status == "partially_canceled":
         warning += f": {_part(processed, amount)}"
-    warnings = [f"{warning}: {word(invoice.status)}"] if warning else []
+    warnings = [f"{warning}: {wire.word(invoice.status)}"] if warning else []
     explained = _explained(invoice, outcome)
     return Reply(
         outcome=outcome,
         provider_payout_id=invoice.id,
-        status=word(invoice.status),
+        status=wire.word(invoice.status),
         code=explained.code,
         reason=_reason(invoice.status, explained.reason, processed, amount),
         reference_id=invoice.reference_id,
         amount=amount,
         differs=(*_differs(invoice, amount, test_mode, order, echo=echo), *explained.differs),
-        fee=fee if fee and fee.minor else money(facts.get("fee"), currency),
+        fee=fee if fee and fee.minor else wire.money(facts.get("fee"), currency),
         processed=processed,
         exchange_rate=None if rate is None else format(rate, "f"),
         account_fault=explained.account_fault,
@@ -325,10 +234,10 @@ class _Explained(NamedTuple):
 
 def _explained(invoice: Invoice, outcome: Outcome) -> _Explained:
     """Source: Payelata API facts, section 5.1."""
-    code = word(invoice.attributes.get("resolution"))
+    code = wire.word(invoice.attributes.get("resolution"))
     if code is None or code.lower() == "ok":
         # A refusal always has a code; where no resolution gives it, the status does.
-        return _Explained(code=word(invoice.status) if outcome is Outcome.REFUSED else None)
+        return _Explained(code=wire.word(invoice.status) if outcome is Outcome.REFUSED else None)
     group, words = RESOLUTIONS.get(code.lower(), ("", "unlisted resolution, see its code"))
     warnings = () if group else (f"unlisted resolution: {code}",)
     if group == "duplicate":
@@ -358,31 +267,33 @@ def _differs(
     facts, found = invoice.attributes, []
     if amount is None and facts.get("amount") is not None:
         told = f"{facts['amount']} {facts.get('currency')}"
-        found.append(f"amount: {masked(told, chars_max=WORD_CHARS_MAX)} cannot be read exactly")
+        found.append(
+            f"amount: {wire.masked(told, chars_max=wire.WORD_CHARS_MAX)} cannot be read exactly"
+        )
     mode = facts.get("test_mode")
     # `1` equals True and `0` False, as PHP may write them.
     if mode is not None and mode != test_mode:
-        found.append(f"test_mode: {word(str(mode).lower())}, sent: {str(test_mode).lower()}")
+        found.append(f"test_mode: {wire.word(str(mode).lower())}, sent: {str(test_mode).lower()}")
     for service in dict.fromkeys(invoice.services):
         if order is not None and service != order.service:
-            found.append(f"service: {word(service)}, sent: {order.service}")
+            found.append(f"service: {wire.word(service)}, sent: {order.service}")
     if echo and order is not None:
         found += _echoed_otherwise(facts, order)
     return tuple(found)
 
 
-def _echoed_otherwise(facts: Json, order: Order) -> Iterator[str]:
+def _echoed_otherwise(facts: wire.Json, order: Order) -> Iterator[str]:
     """What the invoice repeats of the order, and repeats otherwise: it is another payout then.
 
     Fields come back masked in an unknown way (section 4.4 shows cards), so only what is visible at
     their ends is compared; values are never told.
     """
-    told = text(facts.get("description"))
+    told = wire.text(facts.get("description"))
     if told and order.description and not order.description.startswith(told):
         yield "description: another one than was sent"
-    fields = members(facts.get("fields"))
+    fields = wire.members(facts.get("fields"))
     for name, sent in order.fields.items():
-        shown = text(fields.get(name))
+        shown = wire.text(fields.get(name))
         if shown is None:
             continue
         start, star, rest = shown.partition("*")
@@ -390,9 +301,9 @@ def _echoed_otherwise(facts: Json, order: Order) -> Iterator[str]:
         same = str(sent).startswith(start) and str(sent).endswith(end) if star else shown == sent
         if not same:
             yield f"fields.{name}: another value than was sent"
-    metadata = members(facts.get("metadata"))
+    metadata = wire.members(facts.get("metadata"))
     for name, sent in order.metadata.items():
-        shown = text(metadata.get(name))
+        shown = wire.text(metadata.get(name))
         if shown is not None and shown != str(sent):
             yield f"metadata.{name}: another value than was sent"
 
@@ -424,8 +335,8 @@ def read_page(
     answer: Answer, params: Mapping[str, str], *, cursor_parameter: str, size_default: int
 ) -> Page | None:
     """One page of the list of payouts; None unless every item of it can be read."""
-    document = members(answer.json())
-    data, meta = document.get("data"), members(document.get("meta"))
+    document = wire.members(answer.json())
+    data, meta = document.get("data"), wire.members(document.get("meta"))
     if not isinstance(data, list) or document.get("errors"):
         return None
     items = [read_invoice(item) for item in data]
@@ -434,9 +345,9 @@ def read_page(
     # An empty page that counts payouts contradicts itself.
     if len(read) < len(data) or (not data and isinstance(count, int) and count > 0):
         return None
-    following = query(members(document.get("links")).get("next"))
+    following = query(wire.members(document.get("links")).get("next"))
     page_size = size if isinstance(size, int) and size > 0 else size_default
     if not following and read and len(read) >= page_size:
-        after = text(meta.get("after")) or read[-1].id
+        after = wire.text(meta.get("after")) or read[-1].id
         following = {**params, cursor_parameter: after}
     return Page(read, following or None)

@@ -8,26 +8,36 @@ sleeps, reads the environment or touches a state. What a provider cannot do is s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from workers.errors import SettingsError
+from workers.providers.tokens import Tokens
 from workers.providers.transport import Transport
 from workers.record.model import Order, Reply
 from workers.record.money import Currency, Money
 
 __all__ = [
     "Capabilities",
+    "Delivery",
+    "DryRunner",
+    "Fact",
     "FieldRule",
+    "News",
     "Order",
     "Provider",
+    "Question",
     "Reply",
     "Service",
+    "Support",
+    "Verifier",
+    "WebhookAnswers",
+    "installed_providers",
     "load_provider",
 ]
 
@@ -47,12 +57,92 @@ class Capabilities:
     two_step: bool
     # A second create with the same reference id is refused, so it is safe once absence is proven.
     refuses_duplicates: bool
+    # A create that is sent again with the same key and the same bytes, so long after its first
+    # send, is the same create; None: the provider knows no such key.
+    repeatable_for_s: float | None = None
+    # A digest of the settings that shape a create's bytes, where repeating needs the same bytes.
+    shape: str = ""
     # A payout can be looked up by our reference id.
     look_up: bool
+    # So long after the send, and after three look-ups, "not found" proves absence: the default of
+    # `lookup_grace_s`.
+    absence_conclusive_after_s: float
+    # A refusal that no table lists is final when one look-up finds nothing.
+    refused_when_absent: bool = False
+    # The account's balance can be asked for.
     balances: bool
+    # The provider lists what the account can pay; else the adapter tells it from its settings.
     services: bool
+    # The provider tells us of changes; such news only wakes a payout.
     webhooks: bool
+    # The provider asks us, while it pays, whether it should: see `Verifier`.
+    verifies: bool = False
+    # The provider can be asked beforehand whether it would take a payout: see `DryRunner`.
+    dry_run: bool = False
+    # Payouts can be listed by date, for reconciliation.
     list_payouts: bool
+    # Any `customer.*` column needs `customer.reference_id` beside it.
+    customer_reference: bool = False
+
+
+Support = Literal["documented", "seen", "assumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that an adapter relies on, and how well it is known."""
+
+    claim: str
+    # By the provider itself, in public code of its clients, or by nobody.
+    support: Support
+    # Where in the provider's page.
+    source: str
+    # The settings that change it; what is assumed has at least one.
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A request to our webhook receiver, as it came."""
+
+    # What follows `/webhooks/ACCOUNT/` in its path; empty for nothing.
+    tail: str = ""
+    # Names in lower case.
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a delivery is about. It wakes that payout and says nothing of its state."""
+
+    provider_payout_id: str | None = None
+    reference_id: str | None = None
+    # The same for a repeated delivery and for no other; empty: the body tells them apart.
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookAnswers:
+    """What the provider expects of our receiver: status and body."""
+
+    # Stored, or stored before.
+    taken: tuple[int, bytes] = (200, b"")
+    # It does not verify.
+    forged: tuple[int, bytes] = (401, b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A provider's question whether it should pay what it is about to pay."""
+
+    provider_payout_id: str
+    reference_id: str
+    # None: it cannot be read exactly.
+    amount: Money | None
+    # What is otherwise not as it was sent, in words.
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +200,22 @@ class Provider(Protocol):
     """
 
     name: ClassVar[str]
+    # With the default settings; an instance has those of its own settings.
     capabilities: Capabilities
     # The keys of `[accounts.NAME]` that are this provider's own; validated with all other settings.
     Config: ClassVar[type[BaseModel]]
+    # This provider's defaults of the keys that every account has: {"rate_per_s": 3}.
+    account_defaults: ClassVar[Mapping[str, Any]]
+    webhook_answers: ClassVar[WebhookAnswers]
+    facts: ClassVar[Sequence[Fact]]
 
-    def __init__(self, config: Any, transport: Transport) -> None: ...
+    def __init__(self, config: Any, transport: Transport, tokens: Tokens) -> None: ...
+
+    def why_not(self, order: Order) -> Sequence[tuple[str, str]]:
+        """What of an order the provider would not take, beside what its services' rules say: each
+        a column ("fields.rut") and what was expected there. Asks nobody.
+        """
+        ...
 
     def create(self, order: Order) -> Reply:
         """Have the provider store the payout; in one step it also pays it."""
@@ -132,10 +233,8 @@ class Provider(Protocol):
         """What became of it, by our reference id; NOT_FOUND when the provider has none."""
         ...
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> Sequence[str]:
-        """The provider payout ids that a verified delivery is about; empty for one that does not
-        verify.
-        """
+    def read_webhook(self, delivery: Delivery) -> Sequence[News] | None:
+        """What a delivery is about, empty if about no payout; None if it does not verify."""
         ...
 
     def balances(self) -> Mapping[Currency, Money]:
@@ -158,8 +257,50 @@ class Provider(Protocol):
         ...
 
     def list_payouts(self, since: datetime, until: datetime) -> Iterator[Reply]:
-        """The provider's own list, newest first, for reconciliation."""
+        """The provider's own list of what was created from `since` on and before `until`, for
+        reconciliation; nothing where it has none.
+
+        Raises:
+            AccountFault, ProviderUnreachable: before the first payout or between two.
+        """
         ...
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """An adapter whose provider asks before it pays; `capabilities.verifies` says whether it is
+    told to. Its questions arrive at `/webhooks/ACCOUNT/verify`.
+    """
+
+    def read_question(self, delivery: Delivery) -> Question | None:
+        """What is asked; None if it does not verify."""
+        ...
+
+    def answer_question(self, question: Question, *, allowed: bool) -> bytes:
+        """The body of our answer, which has status 200."""
+        ...
+
+
+@runtime_checkable
+class DryRunner(Protocol):
+    """An adapter whose provider can be asked beforehand; `capabilities.dry_run` says whether it
+    is to be asked.
+    """
+
+    def dry_run(self, order: Order) -> str | None:
+        """Why the provider would refuse the payout, in its own words, masked; None: it would take
+        it. Moves no money.
+
+        Raises:
+            AccountFault: the account is not usable.
+            ProviderUnreachable: no answer.
+        """
+        ...
+
+
+def installed_providers() -> Sequence[str]:
+    """The names under which adapters are installed."""
+    return sorted({point.name for point in entry_points(group=ENTRY_POINTS)})
 
 
 def load_provider(name: str) -> type[Provider]:
@@ -169,9 +310,8 @@ def load_provider(name: str) -> type[Provider]:
     Raises:
         SettingsError: none is installed under that name.
     """
-    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if name not in installed:
-        known = ", ".join(sorted(installed))
-        raise SettingsError([f"provider {name!r} is not installed; installed are: {known}"])
-    adapter: type[Provider] = installed[name].load()
-    return adapter
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        adapter: type[Provider] = point.load()
+        return adapter
+    known = ", ".join(installed_providers())
+    raise SettingsError([f"provider {name!r} is not installed; installed are: {known}"])

@@ -51,7 +51,7 @@ class Answer:
         """The body as JSON with exact numbers; None where it is none."""
         try:
             return json.loads(self.body, parse_float=Decimal, parse_constant=_not_a_number)
-        except (ValueError, RecursionError):
+        except (ValueError, ArithmeticError, RecursionError):
             return None
 
 

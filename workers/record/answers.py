@@ -5,6 +5,7 @@ Only reads; everything is derived from the payouts and their events.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,14 +72,22 @@ class Answers:
             ]
 
     def counts(self, batch_id: str) -> Mapping[State, int]:
-        """How many payouts of a batch are in each state; states with none are left out."""
+        """How many payouts of a batch are in each state."""
+        counted: Counter[State] = Counter()
+        for counts in self.counts_by_account(batch_id).values():
+            counted.update(counts)
+        return counted
+
+    def counts_by_account(self, batch_id: str) -> Mapping[str, Mapping[State, int]]:
+        """How many payouts of a batch are in each state, account by account."""
+        key = (payouts.c.account, payouts.c.state)
+        which = payouts.c.batch_id == batch_id
+        counted: dict[str, dict[State, int]] = defaultdict(dict)
         with self.database.read() as connection:
-            rows = connection.execute(
-                select(payouts.c.state, func.count())
-                .where(payouts.c.batch_id == batch_id)
-                .group_by(payouts.c.state)
-            )
-            return {State(state): number for state, number in rows}
+            rows = connection.execute(select(*key, func.count()).where(which).group_by(*key))
+            for account, state, number in rows:
+                counted[account][State(state)] = number
+        return counted
 
     def each(self, batch_id: str, *states: State) -> Iterator[Row[Any]]:
         """The payouts of a batch in input order, all or those in some states."""

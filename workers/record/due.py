@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, and_, bindparam, func, or_, select, update
 
 from workers.record.database import Database
-from workers.record.status import MAYBE_SENT, OPEN, State
+from workers.record.status import OPEN, State
 from workers.record.tables import UtcDateTime, accounts, batches, payouts
 
 # Kinds of a pause that leave open payouts readable: only sending waits.
@@ -137,20 +137,6 @@ class DueWork:
                 )
                 .values(due_at=due_at, announced_until=None)
             )
-
-    def wake(self, account: str, provider_payout_ids: Sequence[str], now: datetime) -> int:
-        """Make open payouts due at once: something was heard of them. The number woken."""
-        with self.database.write() as connection:
-            return connection.execute(
-                update(payouts)
-                .where(
-                    payouts.c.account == account,
-                    payouts.c.provider_payout_id.in_(provider_payout_ids),
-                    payouts.c.state.in_([*MAYBE_SENT, State.PAID]),
-                    payouts.c.claimed_until.is_(None),
-                )
-                .values(due_at=now, announced_until=None)
-            ).rowcount
 
     def next_due(self, batch_id: str) -> datetime | None:
         """When the next open payout of a batch is due; None: none, by itself."""

@@ -94,6 +94,8 @@ class Reply:
     fee: Money | None = None
     processed: Money | None = None
     exchange_rate: str | None = None
+    # False: a look-up found nothing, but in a way that proves nothing of what was sent before.
+    proves_absence: bool = True
     # The provider asks us to wait that long before the next call.
     retry_after_s: int | None = None
     # A refusal that no table lists, which may or may not have stored the payout: equal text, equal
@@ -104,8 +106,20 @@ class Reply:
     account_fault: str | None = None
     # The pause is for lack of money: open payouts are still read.
     low_balance: bool = False
+    # Why only a person can say what is to become of the payout, though no money moved.
+    needs_person: str | None = None
     # Something a person should see though the outcome stands: "partially_canceled".
     warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """That a provider told something of a payout; never what."""
+
+    # The same for a repeated delivery and for no other of the account.
+    key: str
+    provider_payout_id: str | None = None
+    reference_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +156,10 @@ class Payout:
     # Unlisted refusals of its creates: the first and the latest.
     refusal_first: str | None
     refusal_last: str | None
+    # Sent before and proven absent, where a repeat needs the same key and bytes: until when it may
+    # be sent again, and the shape of what was sent.
+    repeat_until: datetime | None
+    shape: str | None
     # An accepted answer that differed from what was sent; a second doubt holds the payout.
     doubt: str | None
     settled_at: datetime | None

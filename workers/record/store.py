@@ -32,7 +32,7 @@ from workers.record.money import Currency, Money
 from workers.record.status import MAYBE_SENT, Move, State, Step, sources_of
 from workers.record.tables import UtcDateTime, accounts, batches, payout_events, payouts
 from workers.record.vault import Vault
-from workers.record.verdict import Policy, Verdict, judge, tries_used_up
+from workers.record.verdict import Policy, Verdict, judge, not_again
 
 WORKER = "worker"
 SWEEP = "sweep"
@@ -92,7 +92,7 @@ class Store:
             }
             claim, broken = self._opened(row)
             if row.state == State.QUEUED:
-                broken = broken or tries_used_up(payout_of(row), policy.settings)
+                broken = broken or not_again(payout_of(row), policy, now)
             elif row.state == State.UNKNOWN and not policy.look_up:
                 broken = broken or "the provider offers no look-up"
             elif row.state == State.PAID and broken:
@@ -113,6 +113,7 @@ class Store:
                 "last_sent_at": now,
                 "lookups": 0,
                 "polls": 0,
+                "shape": policy.shape,
             }
             moves = [(State.CREATING, f"intent to create, attempt {row.attempts + 1}")]
             row = _move(connection, row, moves, intent, actor=WORKER, now=now)
@@ -228,7 +229,7 @@ class Store:
                 changes |= {"failure_code": "decided", "failure_reason": reason}
             if target is State.QUEUED:
                 # Its tries count anew; it is looked up before it is sent all the same.
-                changes["attempts_excused"] = row.attempts
+                changes |= {"attempts_excused": row.attempts, "repeat_until": None, "shape": None}
             return payout_of(
                 _move(
                     connection, row, [(target, f"decided: {reason}")], changes, actor=actor, now=now

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -168,6 +169,11 @@ payouts = Table(
     Column("refusal_first", Text),
     Column("refusal_last", Text),
     Column("doubt", Text),
+    # Where sending again needs the same key and bytes: until when, and in what shape it was sent.
+    Column("repeat_until", UtcDateTime),
+    Column("shape", Text),
+    # The one provider payout id that was told, when asked, to go ahead.
+    Column("confirmed_id", Text),
     # Work: who has it and until when, when the next step may run, and whether a message is out.
     Column("claim_no", Integer, nullable=False, server_default="0"),
     # Claims in a row that ended without a word: many of them hold the payout.
@@ -175,6 +181,8 @@ payouts = Table(
     Column("claimed_until", UtcDateTime),
     Column("due_at", UtcDateTime),
     Column("announced_until", UtcDateTime),
+    # When news of the provider last made it due.
+    Column("woken_at", UtcDateTime),
     CheckConstraint(f"state IN ({_STATES})", name="payouts_state_known"),
     CheckConstraint("amount_minor > 0", name="payouts_amount_positive"),
     CheckConstraint("fee_expected_minor >= 0", name="payouts_fee_not_negative"),
@@ -202,7 +210,8 @@ Index(
     sqlite_where=_REPLACES,
 )
 Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
-Index("payouts_batch_state", payouts.c.batch_id, payouts.c.state)
+# With the account in it, so that counting a batch reads the index alone.
+Index("payouts_batch_state", payouts.c.batch_id, payouts.c.state, payouts.c.account)
 _DUE = text("due_at IS NOT NULL")
 Index("payouts_due", payouts.c.due_at, postgresql_where=_DUE, sqlite_where=_DUE)
 _OUT = text("announced_until IS NOT NULL")
@@ -231,4 +240,41 @@ payout_events = Table(
     Column("provider_code", Text),
     Column("note", Text),
 )
+# Where news and questions of providers find their payout.
+Index("payouts_provider_id", payouts.c.account, payouts.c.provider_payout_id)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account", Text, ForeignKey("accounts.name"), nullable=False),
+    # The same for a repeated delivery: it is stored once.
+    Column("key", Text, nullable=False),
+    Column("provider_payout_id", Text),
+    Column("reference_id", Text),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("times", Integer, nullable=False, server_default="1"),
+    # As it came, closed by the vault: evidence.
+    Column("sealed_body", LargeBinary, nullable=False),
+    # When it last woke its payout, or was put by; and whether it still has to.
+    Column("applied_at", UtcDateTime),
+    Column("pending", Boolean, nullable=False),
+)
+Index("webhooks_once", webhooks.c.account, webhooks.c.key, unique=True)
+_PENDING = text("pending")
+Index("webhooks_pending", webhooks.c.received_at, postgresql_where=_PENDING, sqlite_where=_PENDING)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("account", Text, ForeignKey("accounts.name"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    # The token, closed by the vault; null while the first one is being fetched.
+    Column("sealed_token", LargeBinary),
+    Column("usable_until", UtcDateTime),
+    # A worker is fetching a new one until then.
+    Column("fetching_until", UtcDateTime),
+)
+Index("tokens_old", tokens.c.usable_until)
+
 Index("payout_events_payout", payout_events.c.payout_id, payout_events.c.id)

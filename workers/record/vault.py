@@ -45,6 +45,7 @@ class Vault:
         self._data = AESGCM(_derived(key, b"beneficiary data"))
         self._seal = _derived(key, b"row seal")
         self._fingerprint = _derived(key, b"beneficiary fingerprint")
+        self._other = AESGCM(_derived(key, b"tokens and deliveries"))
 
     @classmethod
     def from_text(cls, text: str) -> Vault:
@@ -97,9 +98,7 @@ class Vault:
             separators=(",", ":"),
             ensure_ascii=False,
         ).encode()
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        bound = _bound(order.account, order.reference_id)
-        return _VERSION + self.key_id + nonce + self._data.encrypt(nonce, plain, bound)
+        return self._closed(self._data, plain, _bound(order.account, order.reference_id))
 
     def decrypt(self, data: bytes, *, account: str, reference_id: str) -> Mapping[str, Any]:
         """The `fields`, `context` and `customer` that `encrypt` closed.
@@ -107,17 +106,37 @@ class Vault:
         Raises:
             VaultError: another key closed it, it belongs to another payout, or it was changed.
         """
+        bound = _bound(account, reference_id)
+        plain = self._opened(self._data, data, bound, f"payout {reference_id}")
+        opened: Mapping[str, Any] = json.loads(plain)
+        return opened
+
+    def close_secret(self, plain: bytes, place: str) -> bytes:
+        """A token or a delivery, as bytes that only this key opens for that place."""
+        return self._closed(self._other, plain, place.encode())
+
+    def open_secret(self, data: bytes, place: str) -> bytes:
+        """What `close_secret` closed.
+
+        Raises:
+            VaultError: another key closed it, it belongs to another place, or it was changed.
+        """
+        return self._opened(self._other, data, place.encode(), place)
+
+    def _closed(self, cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return _VERSION + self.key_id + nonce + cipher.encrypt(nonce, plain, bound)
+
+    def _opened(self, cipher: AESGCM, data: bytes, bound: bytes, what: str) -> bytes:
         head = len(_VERSION) + _KEY_ID_BYTES
         version, key_id = data[: len(_VERSION)], data[len(_VERSION) : head]
         if version != _VERSION or key_id != self.key_id:
-            raise VaultError(f"payout {reference_id}: its data was closed with another key")
+            raise VaultError(f"{what}: its data was closed with another key")
         nonce, body = data[head : head + NONCE_BYTES], data[head + NONCE_BYTES :]
         try:
-            plain = self._data.decrypt(nonce, body, _bound(account, reference_id))
+            return cipher.decrypt(nonce, body, bound)
         except (InvalidTag, ValueError):
-            raise VaultError(f"payout {reference_id}: its stored data was changed") from None
-        opened: Mapping[str, Any] = json.loads(plain)
-        return opened
+            raise VaultError(f"{what}: its stored data was changed") from None
 
     def seal(self, order: Order) -> str:
         """The keyed hash that approval puts on a row; any later edit of the row breaks it."""

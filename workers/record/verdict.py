@@ -7,7 +7,7 @@ The rules are those of the design, "States"; a provider's abilities come in as a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,6 +45,19 @@ class Policy:
     look_up: bool
     balances: bool
     watch_paid_days: int
+    # See `Capabilities`: how long a create may be sent again under its key, and in what shape; and
+    # whether one look-up makes an unlisted refusal final.
+    repeatable_for_s: float | None = None
+    shape: str = ""
+    refused_when_absent: bool = False
+    # The provider was asked to tell us of changes.
+    webhooks: bool = False
+
+    @property
+    def first_poll_s(self) -> float:
+        """How soon an open payout is first read."""
+        first_s, told_s = self.settings.poll_first_s, self.settings.webhook_wait_s
+        return max(first_s, told_s) if self.webhooks else first_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +88,17 @@ def tries_used_up(payout: Payout, settings: AccountSettings) -> str | None:
     if payout.attempts_excused >= EXCUSED_MAX:
         return f"{payout.attempts} creates were turned away"
     return None
+
+
+def not_again(payout: Payout, policy: Policy, now: datetime) -> str | None:
+    """Why a queued payout must not be created now, after what was sent before; None: it may."""
+    if payout.repeat_until is None:
+        return tries_used_up(payout, policy.settings)
+    if now >= payout.repeat_until:
+        return "not found, and too late to be sent again under its key"
+    if payout.shape != policy.shape:
+        return "not found, and the settings that shape its request have changed since it was sent"
+    return tries_used_up(payout, policy.settings)
 
 
 def judge(payout: Payout, step: Step, reply: Reply, policy: Policy, now: datetime) -> Verdict:
@@ -131,6 +155,8 @@ def may_release(payout: Payout, settings: AccountSettings, now: datetime) -> boo
 def _after_create(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> Verdict:
     settings = policy.settings
     excused = {"attempts_excused": payout.attempts_excused + 1}
+    if reply.needs_person is not None:
+        return Verdict(moves=((State.HELD, reply.needs_person),))
     if reply.outcome in _FOUND:
         differs = differences(payout, reply)
         if differs is None:
@@ -157,6 +183,10 @@ def _after_create(payout: Payout, reply: Reply, policy: Policy, now: datetime) -
     moves = ((State.UNKNOWN, _words("may have been sent", reply)),)
     if not policy.look_up:
         return Verdict(moves=(*moves, (State.HELD, "the provider offers no look-up")))
+    differs = differences(payout, reply)
+    if differs is not None:
+        # It accepted something, but not this: not found is then no proof that nothing was sent.
+        return Verdict(moves=moves, changes={"doubt": differs}, next_step=Step.LOOK_UP, wait_s=0)
     changes: dict[str, Any] = {}
     if reply.refusal is not None:
         first = payout.refusal_first
@@ -174,6 +204,7 @@ def _after_look_up(payout: Payout, reply: Reply, policy: Policy, now: datetime) 
         return _found(payout, reply, policy, now)
     if payout.state is State.CREATING:
         if reply.outcome is Outcome.NOT_FOUND:
+            # What was sent before is known not to be there: this is to be sure of it.
             return Verdict(next_step=Step.CREATE, wait_s=0)
         # Nothing was sent in this attempt, so it does not count.
         wait_s = reply.retry_after_s or policy.settings.lookup_first_s
@@ -182,7 +213,7 @@ def _after_look_up(payout: Payout, reply: Reply, policy: Policy, now: datetime) 
             changes={"attempts_excused": payout.attempts_excused + 1},
             wait_s=wait_s,
         )
-    if reply.outcome is Outcome.NOT_FOUND:
+    if reply.outcome is Outcome.NOT_FOUND and reply.proves_absence:
         return _absent(payout, policy, now)
     return _still_unknown(payout, payout.lookups, reply, policy, now)
 
@@ -193,6 +224,11 @@ def _absent(payout: Payout, policy: Policy, now: datetime) -> Verdict:
     lookups = payout.lookups + 1
     if payout.doubt is not None:
         return Verdict(moves=((State.HELD, f"not found; when created, {payout.doubt}"),))
+    refusal = payout.refusal_last or payout.refusal_first
+    if policy.refused_when_absent and refusal is not None:
+        refused = {"failure_code": "refused", "failure_reason": refusal, "settled_at": now}
+        moves: _Moves = ((State.FAILED, "refused, and not at the provider"),)
+        return Verdict(moves=moves, changes={"lookups": lookups, **refused})
     waited = now - (payout.last_sent_at or now)
     left_s = settings.lookup_grace_s - waited.total_seconds()
     if lookups < LOOKUPS_MIN or left_s > 0:
@@ -201,17 +237,26 @@ def _absent(payout: Payout, policy: Policy, now: datetime) -> Verdict:
             return verdict
         wait_s = min(verdict.wait_s, max(left_s, settings.lookup_first_s))
         return Verdict(moves=verdict.moves, changes=verdict.changes, wait_s=wait_s)
-    changes = {"lookups": lookups}
+    changes: dict[str, Any] = {"lookups": lookups}
     if payout.refusal_first and payout.refusal_last:
         if payout.refusal_first == payout.refusal_last:
             refused = {"failure_code": "refused", "failure_reason": payout.refusal_last}
             moves = ((State.FAILED, "refused twice in the same words, and not at the provider"),)
             return Verdict(moves=moves, changes={**changes, **refused, "settled_at": now})
         return Verdict(moves=((State.HELD, "refused twice, each time otherwise"),), changes=changes)
-    if not policy.refuses_duplicates:
+    proof = f"absence proven by {lookups} look-ups over {waited.total_seconds():.0f} s"
+    if policy.refuses_duplicates:
+        return Verdict(moves=((State.QUEUED, proof),), changes=changes, wait_s=0)
+    if policy.repeatable_for_s is None:
         moves = ((State.HELD, "not found, and the provider does not refuse duplicates"),)
         return Verdict(moves=moves, changes=changes)
-    proof = f"absence proven by {lookups} look-ups over {waited.total_seconds():.0f} s"
+    # The same key and the same bytes are the same create, for as long as the provider knows the
+    # key: the claim looks at that once more.
+    until = (payout.sent_at or now) + timedelta(seconds=policy.repeatable_for_s)
+    changes = {**changes, "repeat_until": until}
+    why = not_again(replace(payout, repeat_until=until), policy, now)
+    if why is not None:
+        return Verdict(moves=((State.HELD, why),), changes=changes)
     return Verdict(moves=((State.QUEUED, proof),), changes=changes, wait_s=0)
 
 
@@ -267,7 +312,6 @@ def _after_poll(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> 
 
 def _found(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> Verdict:
     """The provider has the payout and all matches: go where its status says."""
-    settings = policy.settings
     says = reply.status or reply.outcome
     clean = {"doubt": None, "polls": 0}
     if reply.outcome is Outcome.CREATED:
@@ -275,7 +319,7 @@ def _found(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> Verdi
     if reply.outcome is Outcome.PROCESSING:
         under_way = payout.state is State.PROCESSING
         moves: _Moves = () if under_way else ((State.PROCESSING, f"says {says}"),)
-        return Verdict(moves=moves, changes=clean, wait_s=settings.poll_first_s)
+        return Verdict(moves=moves, changes=clean, wait_s=policy.first_poll_s)
     if reply.outcome is Outcome.PARTLY_PAID:
         partly: _Moves = ((State.HELD, "partly paid"),)
         if payout.state not in (State.CREATED, State.PROCESSING):

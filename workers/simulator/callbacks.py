@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from workers.simulator.clock import SimulatorClock
 from workers.simulator.ledger import Invoice
-from workers.simulator.port import Letter
+from workers.simulator.port import Ladder, Letter
 
 log = logging.getLogger(__name__)
 
-# Source: Payelata API facts, section 7: the n-th retry n minutes after the previous, up to 100;
-# test mode waits 10 s to connect, 10 s to read, 20 s in all.
-RETRY_STEP_S = 60
-TRIES_MAX = 100
+# Source: Payelata API facts, section 7: 10 s to connect, 10 s to read, 20 s in all; of the other
+# providers nothing is known.
 TIMEOUT = aiohttp.ClientTimeout(total=20, connect=10, sock_read=10)
+
+# A merchant's answer is a few words.
+ANSWER_BYTES_MAX = 65_536
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -42,10 +44,7 @@ class Delivery:
     # When it was tried, in simulator time.
     tried_at: list[float] = field(default_factory=list)
 
-    @property
-    def delivered(self) -> bool:
-        """The receiver answered exactly 200."""
-        return bool(self.answers) and self.answers[-1] == 200
+    delivered: bool = False
 
 
 class Callbacks:
@@ -53,6 +52,8 @@ class Callbacks:
 
     def __init__(self, clock: SimulatorClock, hosts: Collection[str] = ()) -> None:
         self.deliveries: list[Delivery] = []
+        # How this provider repeats; told before anything is posted.
+        self.ladder = Ladder((), lambda _: True)
         self._clock = clock
         self._hosts = LOOPBACK_HOSTS | set(hosts)
         self._waiting: list[tuple[float, int, Delivery]] = []
@@ -61,7 +62,7 @@ class Callbacks:
         self._posting: set[asyncio.Task[None]] = set()
 
     def post(self, invoice: Invoice, letter: Letter) -> None:
-        """Send at once, and again by the ladder until the receiver answers 200."""
+        """Send at once, and again by the ladder until the receiver has taken it."""
         if not self.allows(letter):
             return
         delivery = Delivery(invoice.id, invoice.status, letter, self._clock.now())
@@ -84,22 +85,36 @@ class Callbacks:
         now = self._clock.now()
         while self._waiting and self._waiting[0][0] <= now:
             delivery = heapq.heappop(self._waiting)[2]
-            task = asyncio.get_running_loop().create_task(self._deliver(delivery))
-            self._posting.add(task)
-            task.add_done_callback(self._posting.discard)
+            self._begin(self._deliver(delivery))
+
+    def ask(self, letter: Letter, then: Callable[[int, bytes], None]) -> None:
+        """Post once and give the answer to `then`: status 0 where there is none, or where the
+        receiver may not be written to.
+        """
+        if not self.allows(letter):
+            then(0, b"")
+            return
+
+        async def asked() -> None:
+            then(*await self._exchange(letter))
+
+        self._begin(asked())
 
     async def send(self, letter: Letter) -> int:
         """Post once, without the ladder; the receiver's status, or 0 if it gave none."""
+        return (await self._exchange(letter))[0]
+
+    async def _exchange(self, letter: Letter) -> tuple[int, bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=TIMEOUT)
         try:
             async with self._session.post(
                 letter.url, data=letter.body, headers=letter.headers, allow_redirects=False
             ) as response:
-                return response.status
+                return response.status, await response.content.read(ANSWER_BYTES_MAX)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             log.info("callback_unanswered error=%s", type(error).__name__)
-            return 0
+            return 0, b""
 
     async def close(self) -> None:
         for task in list(self._posting):
@@ -111,9 +126,15 @@ class Callbacks:
     async def _deliver(self, delivery: Delivery) -> None:
         delivery.tried_at.append(self._clock.now())
         delivery.answers.append(await self.send(delivery.letter))
-        retries = len(delivery.answers)
-        if not delivery.delivered and retries < TRIES_MAX:
-            self._wait(delivery, delivery.tried_at[-1] + retries * RETRY_STEP_S)
+        delivery.delivered = self.ladder.delivered(delivery.answers[-1])
+        wait_s = self.ladder.wait_s(delivery.answers)
+        if wait_s is not None:
+            self._wait(delivery, delivery.tried_at[-1] + wait_s)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._posting.add(task)
+        task.add_done_callback(self._posting.discard)
 
     def _wait(self, delivery: Delivery, due: float) -> None:
         self._serial += 1

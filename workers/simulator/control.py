@@ -22,6 +22,8 @@ from workers.simulator.ledger import Invoice, Ledger, Step
 from workers.simulator.port import Answer, Api, Parts, answer
 
 PREFIX = "/_control/"
+# The second name is the one that the providers' pages use.
+PREFIXES = (PREFIX, "/__sim/")
 COPIES_MAX = 100
 
 _PLAIN_AMOUNT = re.compile(r"-?\d{1,15}(\.\d{1,4})?", re.ASCII)
@@ -58,7 +60,7 @@ class Control:
         """Carry out a control call; 400 with a sentence where it cannot be."""
         if request.remote is None or not ipaddress.ip_address(request.remote).is_loopback:
             return answer(403, {"error": "the control API answers loopback clients only"})
-        name, _, rest = path.removeprefix(PREFIX).partition("/")
+        name, _, rest = path.lstrip("/").partition("/")[2].partition("/")
         route = self._routes.get((request.method, name))
         if route is None:
             return answer(404, {"error": "no such control call"})

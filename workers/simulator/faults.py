@@ -35,6 +35,8 @@ POINTS = (
     "profile",
     "services",
     "prerequest",
+    "token",
+    "precheck",
     "any",
 )
 STATUSES = (302, 400, 401, 403, 404, 405, 409, 422, 429, 500, 502, 503, 504)
@@ -52,7 +54,7 @@ _FAULT = re.compile(
     r"(?P<point>[a-z]+):(?P<name>[a-z]+|\d{3})(?P<after>-after)?"
     r"(?:=(?P<seconds>[^*]+))?(?:\*(?P<times>\d{1,7}))?"
 )
-_STATUS_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_STATUS_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _AMOUNT = re.compile(r"\d{1,15}(\.\d{1,4})?", re.ASCII)
 _SECONDS = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
 
@@ -208,7 +210,7 @@ def _parse_word(word: str) -> tuple[str, Any]:
 
 def _status_word(text: str) -> str:
     if not _STATUS_WORD.fullmatch(text):
-        raise BadSpec("expected a word of lower-case letters, digits and _")
+        raise BadSpec("expected a word of letters, digits and _")
     return text
 
 

@@ -3,7 +3,7 @@
     python -m workers.simulator.payelata --port 9101 --fault create:drop-after
 
 This file is the program and the way to run it inside a test; what it answers is in
-`payelata_api`, the way of an invoice in `payelata_life`, the JSON in `payelata_views`, the
+`payelata_api`, the JSON in `payelata_views`, the
 services in `payelata_services`. The sockets are in `server`, the memory in `ledger`.
 """
 

@@ -22,11 +22,11 @@ from typing import Any, Literal
 
 import simplejson
 
-from workers.errors import UsageError
 from workers.simulator import faults, server
-from workers.simulator import payelata_life as life
 from workers.simulator import payelata_views as views
-from workers.simulator.ledger import Invoice, Step, mask
+from workers.simulator.desk import Desk, Habits, Instruction
+from workers.simulator.ledger import Invoice, mask
+from workers.simulator.life import Words
 from workers.simulator.payelata_services import (
     INVALID,
     REQUIRED,
@@ -36,10 +36,9 @@ from workers.simulator.payelata_services import (
     create_faults,
     read_attributes,
     read_decimal,
-    read_json,
     reference_fault,
 )
-from workers.simulator.port import Action, Answer, Call, Letter, Parts, answer
+from workers.simulator.port import Action, Answer, Call, Ladder, Letter, Parts, answer, read_json
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,21 @@ DEFAULT_BALANCES = {
     "CLP": Decimal(1000000000),
     "JPY": Decimal(1000000000),
 }
-_STATUS_WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Source: Payelata API facts, sections 5 and 11.
+WORDS = Words(
+    created="created",
+    processing="processing",
+    processed="processed",
+    returned="canceled",
+    committing=frozenset(
+        {"processing", "process_pending", "process_error", "processed", "partially_processed"}
+    ),
+    paid=frozenset({"processed", "cancel_failed"}),
+    given_back=frozenset({"process_failed", "expired", "terminated", "canceled"}),
+    partly=frozenset({"partially_processed", "partially_canceled"}),
+    # The codes are those of section 5.1, the choice is our guess.
+    resolutions={"process_failed": "declined_error", "expired": "operation_expired"},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +94,9 @@ class PayelataOptions(server.ServerOptions):
 class Payelata:
     """The provider; see `port.Api`."""
 
+    # The n-th retry comes n minutes after the previous, up to 100 tries. Source: section 7.
+    ladder = Ladder([60 * n for n in range(1, 100)], delivered=lambda status: status == 200)
+
     def __init__(self, options: PayelataOptions, parts: Parts) -> None:
         self.prefix = options.prefix
         self._options = options
@@ -88,6 +104,13 @@ class Payelata:
         self._clock = parts.clock
         self._faults = parts.faults
         self._post = parts.post
+        habits = Habits(
+            settle_s=options.settle_s,
+            release_s=options.release_delay_s,
+            hide_s=options.find_delay_s,
+        )
+        failed = ("process_failed", "insufficient_funds")
+        self._desk = Desk(parts, WORDS, habits, self._tell, failed=failed)
         login = f"{options.account_id}:{options.api_key}".encode()
         self._authorization = b"Basic " + base64.b64encode(login)
 
@@ -139,24 +162,10 @@ class Payelata:
         return views.error(status)
 
     def advance(self, now: float) -> None:
-        for invoice in self._ledger.due(now):
-            step = invoice.ahead[0]
-            self._take(invoice, step, scripted=False)
+        self._desk.advance(now)
 
-    def move(
-        self,
-        invoice: Invoice,
-        *,
-        status: str,
-        resolution: str,
-        processed_amount: Decimal | None,
-        now: float,
-    ) -> None:
-        if not _STATUS_WORD.fullmatch(status):
-            raise UsageError("expected a status of lower-case letters, digits and _")
-        if status in life.COMMITTING and not invoice.releases:
-            self._release(invoice, now, [])
-        self._take(invoice, Step(now, status, resolution, processed_amount), scripted=True)
+    def move(self, invoice: Invoice, **how: Any) -> None:
+        self._desk.move(invoice, **how)
 
     def letter(self, invoice: Invoice, *, status: str | None, signature: str) -> Letter | None:
         url = invoice.details["callback_url"] or self._options.callback_url
@@ -215,61 +224,43 @@ class Payelata:
         if self._options.low_balance == "422" and not self._covers(service, attributes["amount"]):
             return views.invalid({"amount": "Insufficient funds."})
         invoice = self._store(reference_id, attributes, service, now)
-        behaviour = self._behaviour(invoice)
         asked = attributes.get("options") or {}
+        behaviour = self._desk.behaviour(invoice)
         if asked.get("auto_process") is True or self._options.auto_process or behaviour.auto:
-            self._queue(invoice, behaviour, now)
+            self._desk.release(invoice, now)
         return answer(201, views.private_document(invoice))
 
     def _covers(self, service: Service, amount: Decimal) -> bool:
-        balance = self._ledger.balances.get(service.currency)
-        return balance is not None and balance.active >= amount + service.fee(Decimal(amount))
+        return self._desk.covers(service.currency, amount + service.fee(Decimal(amount)))
 
     def _store(
         self, reference_id: str, attributes: dict[str, Any], service: Service, now: float
     ) -> Invoice:
         given = attributes["fields"] or {}
-        default = (
-            asked_by_test_fields(given, reference_id)
-            if service.method == "test"
-            else faults.NOTHING
-        )
-        behaviour = self._faults.behaviour(
-            reference_id, len(self._ledger.invoices) + 1, default=default
-        )
-        amount = Decimal(attributes["amount"]) if behaviour.amount is None else behaviour.amount
-        fee = service.fee(amount)
-        test_mode = attributes.get("test_mode", not self._options.live)
-        hide_s = self._options.find_delay_s if behaviour.hide_s is None else behaviour.hide_s
-        invoice_id = f"cpoi_{secrets.token_hex(8)}"
-        self._ledger.record(
-            {
-                "event": "invoice",
-                "at": now,
-                "id": invoice_id,
-                "reference_id": reference_id,
-                "service": service.code,
-                "amount": str(amount),
-                "currency": behaviour.currency or service.currency,
-                "writeoff": str(amount + fee),
-                "test_mode": test_mode != behaviour.mode_flipped,
-                "visible_at": now + hide_s,
-                "status": "created",
-                "details": {
+        is_test = service.method == "test"
+        amount = Decimal(attributes["amount"])
+        return self._desk.store(
+            Instruction(
+                id=f"cpoi_{secrets.token_hex(8)}",
+                reference_id=reference_id,
+                service=service.code,
+                amount=amount,
+                currency=service.currency,
+                fee=service.fee(amount),
+                test_mode=attributes.get("test_mode", not self._options.live),
+                details={
                     "method": service.method,
-                    "fee": str(fee),
                     "description": attributes.get("description"),
                     "callback_url": attributes.get("callback_url"),
                     # As text: a number in it must come back exactly as it was sent.
                     "metadata": simplejson.dumps(attributes.get("metadata") or []),
                     "fields": mask(given) or [],
                     "customer_id": self._customer_id(attributes),
-                    "test_status": default.status,
-                    "test_resolution": default.resolution,
                 },
-            }
+                asked=asked_by_test_fields(given, reference_id) if is_test else faults.NOTHING,
+            ),
+            now,
         )
-        return self._ledger.by_id[invoice_id]
 
     def _customer_id(self, attributes: dict[str, Any]) -> str | None:
         customer = attributes.get("customer")
@@ -282,69 +273,15 @@ class Payelata:
     def _process(self, invoice: Invoice) -> Answer | dict[str, Any]:
         if invoice.status != "created":
             return self.error(409)  # what a repeated call is told is our guess
-        behaviour = self._behaviour(invoice)
+        behaviour = self._desk.behaviour(invoice)
         if behaviour.release_ignored and not invoice.ignored:
             self._ledger.record({"event": "ignored", "id": invoice.id})
         elif not invoice.queued:
-            self._queue(invoice, behaviour, self._clock.now())
+            self._desk.release(invoice, self._clock.now())
         return views.private_document(invoice)
 
-    def _queue(self, invoice: Invoice, behaviour: faults.Behaviour, now: float) -> None:
-        """Commit the money, if there is enough, and plan the way to the final status."""
-        balance = self._ledger.balances.get(invoice.currency)
-        enough = balance is None or balance.active >= invoice.writeoff
-        if not enough:
-            behaviour = faults.Behaviour(
-                settle_s=behaviour.settle_s,
-                release_s=behaviour.release_s,
-                status="process_failed",
-                resolution="insufficient_funds",
-            )
-        options = self._options
-        ahead = life.plan(
-            behaviour, now, release_s=options.release_delay_s, settle_s=options.settle_s
-        )
-        self._release(invoice, now, ahead, committed=enough)
-        self.advance(now)
-
-    def _release(
-        self, invoice: Invoice, now: float, ahead: list[Step], *, committed: bool = True
-    ) -> None:
-        self._ledger.record(
-            {
-                "event": "release",
-                "at": now,
-                "id": invoice.id,
-                "committed": committed,
-                "ahead": [[each.at, each.status, each.resolution] for each in ahead],
-            }
-        )
-
-    def _behaviour(self, invoice: Invoice) -> faults.Behaviour:
-        details = invoice.details
-        asked = faults.Behaviour(
-            status=details["test_status"], resolution=details["test_resolution"]
-        )
-        return self._faults.behaviour(invoice.reference_id, invoice.serial, default=asked)
-
-    def _take(self, invoice: Invoice, step: Step, *, scripted: bool) -> None:
-        """Make a step a fact, with the money it moves and the callback it causes."""
-        processed = life.processed_amount(invoice, step)
-        held, spent = life.money_at(invoice, step.status, processed)
-        self._ledger.record(
-            {
-                "event": "status",
-                "at": step.at,
-                "id": invoice.id,
-                "status": step.status,
-                "resolution": step.resolution,
-                "processed_amount": None if processed is None else str(processed),
-                "held": str(held),
-                "spent": str(spent),
-                "scripted": scripted,
-            }
-        )
-        if self._options.callbacks_final_only and step.status not in life.FINAL:
+    def _tell(self, invoice: Invoice) -> None:
+        if self._options.callbacks_final_only and invoice.status not in WORDS.final:
             return
         letter = self.letter(invoice, status=None, signature="good")
         if letter is not None:
@@ -374,7 +311,9 @@ class Payelata:
         return Action(
             "find",
             reference_id or None,
-            lambda: answer(200, views.page(self._visible(reference_id, call.now), size=PAGE_SIZE)),
+            lambda: answer(
+                200, views.page(self._desk.visible(reference_id, call.now), size=PAGE_SIZE)
+            ),
         )
 
     def _route_public_find(self, call: Call) -> Action | Answer:
@@ -386,13 +325,13 @@ class Payelata:
             reference_id,
             lambda: answer(
                 200,
-                {"data": [views.public(each) for each in self._visible(reference_id, call.now)]},
+                {
+                    "data": [
+                        views.public(each) for each in self._desk.visible(reference_id, call.now)
+                    ]
+                },
             ),
         )
-
-    def _visible(self, reference_id: str, now: float) -> list[Invoice]:
-        found = self._ledger.by_reference.get(reference_id, [])
-        return [each for each in reversed(found) if each.visible_at <= now]
 
     def _list(self, arguments: dict[str, str], now: float) -> Answer:
         """Newest first; the name of the cursor is our guess, since no source shows it."""

@@ -7,7 +7,6 @@ there; limits, fees and regular expressions are our invention, since they are pe
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -15,7 +14,7 @@ from typing import Any
 
 from workers.record.money import Currency
 from workers.simulator import faults
-from workers.simulator.port import number
+from workers.simulator.port import number, read_json
 
 # Our guess (section 12: not documented), the cautious one of section 4.6.
 _REFERENCE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -259,19 +258,6 @@ def read_attributes(body: bytes) -> dict[str, Any] | None:
         case {"data": {"type": "payout-invoice", "attributes": dict() as attributes}}:
             return attributes
     return None
-
-
-def read_json(body: bytes) -> dict[str, Any] | None:
-    """A body that is a JSON object, its fractions exact; None for anything else."""
-    try:
-        document = json.loads(body, parse_float=Decimal, parse_constant=_refuse)
-    except (ValueError, RecursionError, ArithmeticError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
 
 
 def read_decimal(value: Any) -> Decimal | None:

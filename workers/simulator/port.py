@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
@@ -47,6 +48,19 @@ def answer(status: int, document: Any) -> Answer:
     return Answer(status, simplejson.dumps(document, separators=(",", ":")).encode())
 
 
+def read_json(body: bytes) -> dict[str, Any] | None:
+    """A body that is a JSON object, its fractions exact; None for anything else."""
+    try:
+        document = json.loads(body, parse_float=Decimal, parse_constant=_refuse)
+    except (ValueError, RecursionError, ArithmeticError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
 def number(value: Decimal) -> Decimal | int:
     """An amount the way it stands in JSON: `25.5`, `25`, never `25.50` or `2.5E+1`."""
     whole = int(value)
@@ -74,13 +88,38 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
+class Ladder:
+    """How a provider repeats a callback that was not taken."""
+
+    # The seconds before each repeat; past the last it gives up.
+    waits_s: Sequence[float]
+    # The receiver's statuses that count as delivered, and those that are never repeated.
+    delivered: Callable[[int], bool]
+    hopeless: Callable[[int], bool] = lambda _: False
+
+    def wait_s(self, answers: Sequence[int]) -> float | None:
+        """How long until the next try; None: there is none.
+
+        Args:
+            answers: the receiver's statuses so far, 0 for none.
+        """
+        last, tries = answers[-1], len(answers)
+        if self.delivered(last) or self.hopeless(last) or tries > len(self.waits_s):
+            return None
+        return self.waits_s[tries - 1]
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """What a simulated provider is built on; `post` sends a callback, with its retries."""
+    """What a simulated provider is built on."""
 
     ledger: Ledger
     clock: SimulatorClock
     faults: FaultBook
+    # Sends a callback, with its repeats.
     post: Callable[[Invoice, Letter], None]
+    # Asks the merchant once and gives the answer's status (0 for none) and body to a function.
+    ask: Callable[[Letter, Callable[[int, bytes], None]], None]
 
 
 class Api(Protocol):
@@ -88,6 +127,7 @@ class Api(Protocol):
 
     # Where clients find it, below `http://host:port`.
     prefix: str
+    ladder: Ladder
 
     def route(self, call: Call) -> Action | Answer:
         """The action that the call asks for, or the refusal of a call that asks for none."""

@@ -18,6 +18,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from email.utils import formatdate
 from pathlib import Path
 
 from aiohttp import web
@@ -107,14 +108,20 @@ class Simulator:
         for reference_id, text in self._ledger.scripts.items():
             book.learn(reference_id, faults.parse(text))
         self._callbacks = Callbacks(clock, options.callback_hosts)
-        parts = Parts(self._ledger, clock, book, self._callbacks.post)
+        parts = Parts(self._ledger, clock, book, self._callbacks.post, self._callbacks.ask)
         if not self._ledger.balances:
             active = {currency: str(each) for currency, each in options.balances.items()}
             self._ledger.record({"event": "balances", "active": active})
             self._ledger.commit()
         self._clock = clock
         self._faults = book
-        self._api = make_api(parts)
+        try:
+            self._api = make_api(parts)
+        except BaseException:
+            # Nobody else could open it while this process lives.
+            self._ledger.close()
+            raise
+        self._callbacks.ladder = self._api.ladder
         self._control = control.Control(self._api, parts, self._callbacks)
 
     @contextlib.asynccontextmanager
@@ -156,13 +163,19 @@ class Simulator:
             self._callbacks.tick()
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._answered(request)
+        # Clients may count from it, so it is of the simulated time, as everything else.
+        response.headers["Date"] = formatdate(self._clock.now(), usegmt=True)
+        return response
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             body = await request.read()
         except ConnectionResetError:
             # The client broke off in the middle of its request: nobody waits for an answer.
             return web.Response(status=400)
         path, _, query = request.raw_path.partition("?")
-        if path.startswith(control.PREFIX):
+        if path.startswith(control.PREFIXES):
             return effects.response(await self._control.answer(request, path, body))
         if self._options.latency_s:
             await asyncio.sleep(self._options.latency_s)

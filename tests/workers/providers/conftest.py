@@ -12,4 +12,4 @@ _CONTEXT = ssl.create_default_context()
 @pytest.fixture(autouse=True)
 def _one_ssl_context(monkeypatch: pytest.MonkeyPatch) -> None:
     # Loading the system's certificates takes longer than a test.
-    monkeypatch.setattr(ssl, "create_default_context", lambda: _CONTEXT)
+    monkeypatch.setattr(ssl, "create_default_context", lambda *_, **__: _CONTEXT)

@@ -98,7 +98,7 @@ def test_any_number_may_prepare_at_once(new_url: str) -> None:
     told = together([one.prepare for one in made])
     with made[0].read() as connection:
         versions = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
-        assert versions.all() == ["0001"]
+        assert versions.all() == ["0002"]
     for one in made:
         one.close()
     assert told == [None] * 8

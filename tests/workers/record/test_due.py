@@ -176,32 +176,6 @@ def test_a_postponed_payout_is_announced_anew_when_due(record: Record) -> None:
     assert announce(record) == [one]
 
 
-def test_news_wakes_an_open_payout_at_once(record: Record) -> None:
-    (one,) = record.queue(order())
-    record.created(one)
-    assert record.due.wake("main", [f"p{one}", "nobody"], record.clock.now()) == 1
-    assert announce(record) == [one]
-
-
-def test_news_wakes_a_watched_payout(record: Record) -> None:
-    (one,) = record.queue(order())
-    record.answer(record.take(one), Step.CREATE, Outcome.PAID, provider_payout_id="p")
-    assert record.due.wake("main", ["p"], record.clock.now()) == 1
-    assert announce(record) == [one]
-
-
-def test_news_wakes_no_claimed_settled_or_foreign_payout(record: Record) -> None:
-    claimed, failed, held = record.queue(order(), order(), order())
-    record.answer(record.take(failed), Step.CREATE, Outcome.REFUSED, provider_payout_id="failed")
-    record.held(held)
-    record.sql("UPDATE payouts SET provider_payout_id = 'held' WHERE id = :i", i=held)
-    record.created(claimed)
-    assert record.due.wake("other", [f"p{claimed}"], record.clock.now()) == 0
-    record.clock.sleep(10)
-    record.take(claimed)
-    assert record.due.wake("main", ["failed", "held", f"p{claimed}"], record.clock.now()) == 0
-
-
 def test_the_next_due_time_of_a_batch_leaves_out_what_is_paid(record: Record) -> None:
     paid, waiting = record.queue(order(), order())
     batch_id = record.row(paid).batch_id

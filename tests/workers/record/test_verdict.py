@@ -61,6 +61,8 @@ def payout(state: State = State.CREATING, **changes: Any) -> Payout:
         "releases": 0,
         "refusal_first": None,
         "refusal_last": None,
+        "repeat_until": None,
+        "shape": None,
         "doubt": None,
         "settled_at": NOW if state is State.PAID else None,
     }

@@ -1,0 +1,135 @@
+"""What a provider can do decides what a lost create leads to; no name is ever looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from workers.record.model import Payout, Reply
+from workers.record.status import Outcome, State, Step
+from workers.record.verdict import Policy, Verdict, judge, not_again
+
+from .conftest import policy
+from .test_verdict import NOW, ago, in_doubt, payout
+
+DAY_S = 72_000
+ABSENT = Reply(outcome=Outcome.NOT_FOUND)
+PROVEN: dict[str, Any] = {"lookups": 2, "last_sent_at": ago(600)}
+KEYED: dict[str, Any] = {
+    "refuses_duplicates": False,
+    "repeatable_for_s": DAY_S,
+    "shape": "as it was",
+}
+
+
+def looked_up(payout: Payout, **can: Any) -> Verdict:
+    return judge(payout, Step.LOOK_UP, ABSENT, policy(**can), NOW)
+
+
+def targets(verdict: Verdict) -> list[State]:
+    return [state for state, _ in verdict.moves]
+
+
+def test_absence_at_a_provider_with_a_key_is_sent_again_while_the_key_is_known() -> None:
+    sent = in_doubt(sent_at=ago(DAY_S - 1), shape="as it was", **PROVEN)
+    verdict = looked_up(sent, **KEYED)
+    assert targets(verdict) == [State.QUEUED]
+    assert verdict.changes["repeat_until"] == NOW + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"sent_at": ago(DAY_S), "shape": "as it was"}, "too late"),
+        ({"sent_at": ago(700), "shape": "another"}, "settings that shape its request"),
+        ({"sent_at": ago(700), "shape": None}, "settings that shape its request"),
+    ],
+)
+def test_past_the_keys_time_or_in_another_shape_a_person_decides(
+    changes: dict[str, Any], why: str
+) -> None:
+    verdict = looked_up(in_doubt(**{**PROVEN, **changes}), **KEYED)
+    assert targets(verdict) == [State.HELD]
+    assert why in verdict.moves[0][1]
+
+
+def test_too_early_or_seen_too_seldom_is_no_proof_with_a_key_either() -> None:
+    early = in_doubt(lookups=9, last_sent_at=ago(599), sent_at=ago(599), shape="as it was")
+    seldom = in_doubt(lookups=1, last_sent_at=ago(700), sent_at=ago(700), shape="as it was")
+    assert [targets(looked_up(one, **KEYED)) for one in (early, seldom)] == [[], []]
+
+
+def test_without_a_key_and_without_refusal_of_duplicates_absence_is_a_persons() -> None:
+    verdict = looked_up(in_doubt(**PROVEN), refuses_duplicates=False)
+    assert targets(verdict) == [State.HELD]
+
+
+@pytest.mark.parametrize(
+    ("left_s", "shape", "why"),
+    [
+        (1, "as it was", None),
+        (0, "as it was", "too late"),
+        (1, "another", "settings that shape"),
+    ],
+)
+def test_a_queued_payout_that_was_sent_before_is_looked_at_once_more_by_its_claim(
+    left_s: int, shape: str, why: str | None
+) -> None:
+    until = NOW + timedelta(seconds=left_s)
+    waiting = replace(payout(State.QUEUED), repeat_until=until, shape=shape)
+    found = not_again(waiting, policy(**KEYED), NOW)
+    assert found is None if why is None else why in str(found)
+
+
+def test_a_queued_payout_that_was_never_in_doubt_has_no_such_limit() -> None:
+    waiting = replace(payout(State.QUEUED), sent_at=ago(10 * DAY_S), shape="another")
+    assert not_again(waiting, policy(**KEYED), NOW) is None
+
+
+def test_one_absence_ends_an_unlisted_refusal_where_the_provider_is_known_for_it() -> None:
+    refused = in_doubt(refusal_first="422: no such bank", last_sent_at=ago(1))
+    verdict = looked_up(refused, refused_when_absent=True)
+    assert targets(verdict) == [State.FAILED]
+    assert verdict.changes["failure_reason"] == "422: no such bank"
+    assert targets(looked_up(refused)) == []
+
+
+def test_a_lost_create_is_not_ended_by_one_absence() -> None:
+    verdict = looked_up(in_doubt(last_sent_at=ago(1)), refused_when_absent=True)
+    assert targets(verdict) == []
+
+
+def test_an_answer_that_only_a_person_can_judge_holds_the_payout() -> None:
+    reply = Reply(outcome=Outcome.UNKNOWN, needs_person="the beneficiary is unknown there")
+    verdict = judge(payout(State.CREATING), Step.CREATE, reply, policy(), NOW)
+    assert verdict.moves == ((State.HELD, "the beneficiary is unknown there"),)
+
+
+@pytest.mark.parametrize(("webhooks", "wait_s"), [(False, 2), (True, 30)])
+def test_where_the_provider_tells_us_the_first_poll_waits_for_it(
+    webhooks: bool, wait_s: int
+) -> None:
+    reply = Reply(outcome=Outcome.PROCESSING)
+    used: Policy = policy(webhooks=webhooks)
+    verdict = judge(payout(State.CREATING), Step.CREATE, reply, used, NOW)
+    assert verdict.wait_s == wait_s
+
+
+def test_an_unclear_answer_about_something_else_is_a_doubt_that_absence_does_not_end() -> None:
+    reply = Reply(outcome=Outcome.UNKNOWN, reference_id="another")
+    verdict = judge(payout(State.CREATING), Step.CREATE, reply, policy(), NOW)
+    assert (targets(verdict), verdict.next_step) == ([State.UNKNOWN], Step.LOOK_UP)
+    doubted = in_doubt(doubt=verdict.changes["doubt"], **PROVEN)
+    assert targets(looked_up(doubted)) == [State.HELD]
+
+
+def test_a_look_up_that_proves_nothing_ends_no_doubt_and_stops_no_create() -> None:
+    empty = Reply(outcome=Outcome.NOT_FOUND, proves_absence=False)
+    doubted = judge(in_doubt(**PROVEN), Step.LOOK_UP, empty, policy(), NOW)
+    assert (targets(doubted), doubted.changes["lookups"]) == ([], 2)
+    # It was turned away before: nothing can be there, and nothing speaks against it.
+    turned_away = replace(payout(State.CREATING), attempts=2, attempts_excused=1)
+    assert judge(turned_away, Step.LOOK_UP, empty, policy(), NOW).next_step is Step.CREATE
