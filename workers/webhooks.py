@@ -116,6 +116,7 @@ class _Receiver:
             tail=tail,
             headers={name.lower(): value for name, value in request.headers.items()},
             body=body,
+            sender=request.client.host if request.client else "",
             received_at=self._now(),
         )
         try:

@@ -152,6 +152,8 @@ class Echelon:
 
         Source: Echelon Pay outgoing payments, section 7.
         """
+        if not self._config.allows(delivery.sender):
+            return None
         document = wire.read_json(delivery.body)
         given = delivery.tail.encode(errors="replace")
         for path in self._config.callback_id_paths:

@@ -10,12 +10,13 @@ beside each setting.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
 from workers.errors import MoneyError
 from workers.providers.port import Fact
@@ -62,6 +63,7 @@ FACTS = (
     Fact('"not found" is proof after 15 minutes', "assumed", "8", ("lookup_grace_s",)),
     Fact("a callback is sent to the payout's own address", "documented", "7", ("callback_url",)),
     Fact("where a callback names the payout", "assumed", "7", ("callback_id_paths",)),
+    Fact("where callbacks come from", "assumed", "7", ("callback_allowed_ips",)),
     Fact("no call for balances, services or a list is described", "documented", "6"),
     Fact("calls a second and in flight", "assumed", "8", ("rate_per_s", "in_flight_max")),
     Fact("time to connect", "assumed", "8", ("connect_timeout_s",)),
@@ -184,6 +186,19 @@ class EchelonConfig(Model):
     absence_needs_code: bool = False
     # Inferred, section 5: a beneficiary that an answer repeats otherwise has the payout held.
     compares_echo: bool = True
+
+    # Section 11: addresses or networks that callbacks may come from; none: any.
+    callback_allowed_ips: tuple[IPvAnyNetwork, ...] = ()
+
+    def allows(self, sender: str) -> bool:
+        """Whether a callback may come from that address."""
+        if not self.callback_allowed_ips:
+            return True
+        try:
+            address = ipaddress.ip_address(sender)
+        except ValueError:
+            return False
+        return any(address in network for network in self.callback_allowed_ips)
 
     @property
     def by_action(self) -> bool:

@@ -110,6 +110,8 @@ class Delivery:
     # Names in lower case.
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    # Whose request it is, as the server or the proxy before it tells; empty: not known.
+    sender: str = ""
     received_at: datetime
 
 

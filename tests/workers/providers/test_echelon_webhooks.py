@@ -122,3 +122,21 @@ def test_without_an_address_of_ours_none_is_named_and_old_ones_still_verify() ->
 def test_a_callback_is_answered_as_the_page_says() -> None:
     assert Echelon.webhook_answers.taken == (200, b"{}")
     assert Echelon.webhook_answers.forged == (404, b"")
+
+
+@pytest.mark.parametrize(
+    ("sender", "taken_"),
+    [
+        ("192.0.2.7", True),
+        ("198.51.100.9", True),
+        ("198.51.101.9", False),
+        ("", False),
+        ("x", False),
+    ],
+)
+def test_callbacks_may_be_kept_to_known_addresses(sender: str, taken_: bool) -> None:
+    echelon, _ = adapter(callback_allowed_ips=["192.0.2.7", "198.51.100.0/24"])
+    told = Delivery(
+        tail=tail(), body=b'{"idEntity": "%s"}' % REFERENCE.encode(), sender=sender, received_at=NOW
+    )
+    assert echelon.read_webhook(told) == (OURS if taken_ else None)

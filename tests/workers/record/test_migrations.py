@@ -1,0 +1,95 @@
+"""A database of an earlier revision is brought up to date with all that is in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+
+from tests.worlds import KEY, order
+from workers.record import database as record_database
+from workers.record.database import Database
+from workers.record.status import State
+from workers.record.store import Store
+from workers.record.vault import Vault
+
+from .conftest import BOTH, policy
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+# Every column that had to be given at revision 0001.
+PAYOUT = """
+    INSERT INTO payouts (batch_id, row, reference_id, account, provider, service, amount_minor,
+        currency, currency_exponent, state, sealed_data, seal, beneficiary, fingerprint,
+        description, metadata, replaces, fee_expected_minor, created_at, due_at, attempts)
+    VALUES ('B', :row, :reference_id, 'main', 'payelata', 'test_usd', 1000, 'USD', 2, :state,
+        :sealed, :seal, '****', 'f', '', '{}', '', 0, :now, :now, 0)
+"""
+
+
+def at_revision(url: str, revision: str) -> Database:
+    """A database as that revision left it."""
+    database = Database(url)
+    config = record_database._config()
+    with database._writer.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return database
+
+
+def put_payouts(database: Database, vault: Vault, states: list[State]) -> list[Any]:
+    orders = [order() for _ in states]
+    # SQLite has the wall time without a zone.
+    now = NOW if not database.is_sqlite else NOW.replace(tzinfo=None).isoformat(" ")
+    with database.write() as connection:
+        account = "INSERT INTO accounts (name, provider) VALUES ('main', 'payelata')"
+        connection.execute(text(account))
+        connection.execute(
+            text(
+                "INSERT INTO batches (id, file_name, content_hash, file_hash, columns, rows,"
+                " decision, made_by, made_at)"
+                " VALUES ('B', 'f.csv', 'c', 'h', '[]', 2, 'approved', 'maker', :now)"
+            ),
+            {"now": now},
+        )
+        for row, (one, state) in enumerate(zip(orders, states, strict=True), start=1):
+            values = {
+                "row": row,
+                "reference_id": one.reference_id,
+                "state": state,
+                "sealed": vault.encrypt(one),
+                "seal": vault.seal(one),
+                "now": now,
+            }
+            connection.execute(text(PAYOUT), values)
+    return orders
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_payouts_of_revision_0001_are_kept_and_go_on(new_url: str) -> None:
+    vault = Vault.from_text(KEY)
+    old = at_revision(new_url, "0001")
+    orders = put_payouts(old, vault, [State.QUEUED, State.UNKNOWN])
+    old.close()
+    database = Database(new_url)
+    database.prepare()
+    store = Store(database, vault)
+    claims = [store.claim(number, {"main": policy()}, NOW) for number in (1, 2)]
+    assert [claim and claim.order for claim in claims] == orders
+    assert [claim and claim.payout.state for claim in claims] == [State.CREATING, State.UNKNOWN]
+    assert [claim and claim.payout.repeat_until for claim in claims] == [None, None]
+    database.close()
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_an_upgrade_is_made_once_and_again_does_nothing(new_url: str) -> None:
+    at_revision(new_url, "0001").close()
+    for _ in range(2):
+        database = Database(new_url)
+        database.prepare()
+        with database.read() as connection:
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).all()
+        assert [row.version_num for row in found] == ["0002"]
+        database.close()
