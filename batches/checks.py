@@ -21,6 +21,7 @@ from batches.rules import (
     SCIENTIFIC,
     AccountRules,
     Flaw,
+    Plan,
     Planner,
     check_amount,
     check_outer,
@@ -133,7 +134,7 @@ class RowChecker:
             reference, amount_text, currency, service, account, description, replaces = cells
             plan = plans.get((account, currency, service)) or plan_of(account, currency, service)
             flaws = [*plan.flaws] if plan.flaws else []
-            money = check_amount(amount_text, plan, flaws)
+            amount = check_amount(amount_text, plan, flaws)
             if not reference or not plan.reference or plan.reference(reference) is None:
                 why_not_reference(reference, plan, flaws)
             if plan.rules is None or not fields_fit(fields, plan):
@@ -146,13 +147,13 @@ class RowChecker:
                 flaws.append(_LONG_DESCRIPTION)
             if replaces and replaces == reference:
                 flaws.append(_REPLACES_ITSELF)
-            if flaws or money is None:
+            if amount is None or plan.currency is None:
                 found.add(at, flaws)
                 continue
             order = Order(
                 reference_id=reference,
                 account=plan.account,
-                amount=money,
+                amount=amount,
                 service=plan.code,
                 fields=fields,
                 context=context,
@@ -161,10 +162,11 @@ class RowChecker:
                 description=description,
                 replaces=replaces,
             )
-            if refused := plan.why_not(order):
-                found.add(at, ((column, FaultKind.NOT_ACCEPTED, why) for column, why in refused))
+            flaws += _refused(plan, order, flaws)
+            if flaws:
+                found.add(at, flaws)
                 continue
-            fee = plan.service.fee(money) if plan.service else Money(0, money.currency)
+            fee = plan.service.fee(amount) if plan.service else Money(0, amount.currency)
             rows.append(CheckedRow(chunk.first_row + at, chunk.lines[at], order, fee))
         return rows
 
@@ -264,6 +266,23 @@ class _References:
         lines = np.array(list(self._recent.values()), np.int32)
         self._older.append((hashes[order], lines[order]))
         self._recent = {}
+
+
+def _refused(plan: Plan, order: Order, flaws: Sequence[Flaw]) -> list[Flaw]:
+    """What the provider would not take, in columns that have no fault so far."""
+    try:
+        refused = list(plan.why_not(order))
+    except Exception:
+        # An adapter may lean on a rule that the row breaks: then that fault is what is told.
+        if not flaws:
+            raise
+        return []
+    if not refused:
+        return []
+    faulty = {column for column, _, _ in flaws}
+    return [
+        (column, FaultKind.NOT_ACCEPTED, why) for column, why in refused if column not in faulty
+    ]
 
 
 # Cells as text

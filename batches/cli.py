@@ -25,6 +25,7 @@ from batches.cli_account import (
 )
 from batches.command import (
     account_option,
+    after_pause,
     file_options,
     json_option,
     load_settings,
@@ -35,6 +36,7 @@ from batches.command import (
     reference_id_chars_max,
     say_sandbox,
     start_paying,
+    stored_already,
 )
 from batches.formats import Limits
 from batches.preflight import REFUSED, Preflight
@@ -146,8 +148,12 @@ def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) ->
     if ran.summary is not None:
         screens.summary(ran.summary, now=now)
     if ran.pause is not None:
-        screens.pauses([ran.pause])
-        screens.say("Run the same command again when that is mended; what is paid stays paid.")
+        batch_id = ran.summary.batch.id if ran.summary else "BATCH"
+        screens.pauses(
+            [ran.pause],
+            retried=not settings.embedded,
+            then=after_pause(batch_id, settings),
+        )
     if ran.out is not None:
         screens.say(f"Results: {ran.out}")
     return ran.exit_code
@@ -163,7 +169,9 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     options = read_options(settings, given)
     say_sandbox(options.account, quiet=as_json)
     with local.open_runtime(settings) as opened:
-        plan = Preflight(opened.runtime, options, opened.runtime.clock.now()).examine(file)
+        preflight = Preflight(opened.runtime, options, opened.runtime.clock.now())
+        plan = preflight.examine(file)
+        known = summarise(plan.known_as, preflight.book) if plan.known_as else None
     written = 0
     if errors is not None and plan.faults:
         written = results.write_faulty(plan, Limits.of(settings), errors)
@@ -172,10 +180,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
         print_json(plan.as_json())
         return code
     screens.plan(plan)
-    if plan.known_as is not None:
-        screens.say(
-            f"Stored already as batch {plan.known_as.id}; `paybatch run` carries on with it."
-        )
+    if known is not None:
+        screens.say(stored_already(known))
     if plan.contradictions:
         screens.warn("The file is not what was announced. Nothing was stored or sent.")
     elif plan.faults:
@@ -277,7 +283,12 @@ def status(batch: str | None, as_json: bool) -> int:
         screens.batches(found)
     else:
         screens.say("No batches yet. `paybatch run FILE` pays a file.")
-    screens.pauses(paused)
+    settings = runtime.settings
+    screens.pauses(
+        paused,
+        retried=not settings.embedded,
+        then=after_pause(found[0].batch.id if batch else "BATCH", settings),
+    )
     return 0
 
 
@@ -299,7 +310,11 @@ def watch(batch: str, as_json: bool) -> int:
         return ran.exit_code
     screens.summary(ran.summary, now=now)
     if ran.pause is not None:
-        screens.pauses([ran.pause])
+        screens.pauses(
+            [ran.pause],
+            retried=not settings.embedded,
+            then=after_pause(found.id, settings),
+        )
     return ran.exit_code
 
 

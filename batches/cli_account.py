@@ -12,6 +12,7 @@ from batches.command import account_of, account_option, json_option, load_settin
 from batches.doctor import examine_installation, service_json, service_named, services_of
 from batches.preflight import balances_of
 from batches.reports import write_table
+from workers.errors import SettingsError
 from workers.record.money import Currency, Money
 from workers.webhooks import serve
 
@@ -27,6 +28,8 @@ def balance(account: str | None, as_json: bool) -> int:
         screens.warn(
             f"Account {one.name}: {one.settings.provider} has no balance that can be asked for."
         )
+        if as_json:
+            print_json({"account": one.name, "balances": None})
         return 0
     found = [
         (currency, money, promised.get(currency, Money(0, currency)))
@@ -55,8 +58,9 @@ def services(account: str | None, currency: str | None, as_json: bool) -> int:
     if as_json:
         print_json({"account": one.name, "services": [service_json(service) for service in found]})
     else:
-        screens.services(found)
-        if not one.provider.capabilities.services:
+        listed = one.provider.capabilities.services
+        screens.services(found, listed=listed)
+        if not listed:
             screens.say(
                 f"{one.settings.provider} does not list what it can pay: this is what the settings"
                 f" and its documentation say."
@@ -65,11 +69,11 @@ def services(account: str | None, currency: str | None, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", required=False)
 @account_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A file instead of stdout.")
-def template(service: str, account: str | None, out: Path | None) -> int:
-    """An empty CSV with the columns that SERVICE asks for."""
+def template(service: str | None, account: str | None, out: Path | None) -> int:
+    """An empty CSV with the columns that SERVICE asks for; without one, says which there are."""
     with account_of(account) as (one, _):
         columns = template_columns(service_named(service, one))
     if out is None:
@@ -91,11 +95,19 @@ def providers(markdown: bool, as_json: bool) -> int:
         click.echo(declarations.as_markdown(), nl=False)
     else:
         chosen = declarations.adapters()
-        told = [dict(declarations.abilities(one.capabilities)) for one in chosen]
+        told = [dict(declarations.abilities(one)) for one in chosen]
         rows = [(question, *(each[question] for each in told)) for question in told[0]]
         screens.table(["", *(one.name for one in chosen)], rows, right="")
         screens.say("What of this is documented and what is assumed: docs/providers.md.")
-    return 0
+        if others := [one.name for one in chosen if one.name not in sandbox.PROVIDERS]:
+            screens.say(
+                f"That page covers our own providers; for {', '.join(others)}, which plug-ins add:"
+                " paybatch providers --json."
+            )
+    broken = declarations.broken()
+    for problem in broken.values():
+        screens.warn(f"PROBLEM  {problem}")
+    return SettingsError.exit_code if broken else 0
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

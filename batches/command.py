@@ -12,9 +12,11 @@ import click
 
 from batches import local, screens
 from batches.dispatch import dispatch
-from batches.preflight import Options
+from batches.preflight import REFUSED, Options
+from batches.summary import NEEDS_PERSON, Summary
 from workers.errors import MoneyError, UsageError
 from workers.record.money import Currency, Money
+from workers.record.status import State
 from workers.runtime import Account, Runtime, settings_of
 from workers.settings import SANDBOX, Settings
 
@@ -55,6 +57,22 @@ def load_settings(account: str | None = None) -> Settings:
     return Settings.load(settings_of, sandbox=account == SANDBOX)
 
 
+def chosen_account(settings: Settings, named: str | None) -> str:
+    """The account that is named, else the usual one.
+
+    Raises:
+        UsageError: none is named, and the settings do not tell which of several is meant.
+    """
+    chosen = named or settings.usual_account
+    if chosen is None:
+        known = ", ".join(sorted(settings.accounts))
+        raise UsageError(
+            f"the settings have several accounts ({known}): set default_account, or name one with"
+            " --account"
+        )
+    return chosen
+
+
 def read_options(settings: Settings, given: Mapping[str, Any]) -> Options:
     mapping: dict[str, str] = {}
     for given_as in given["mapping"]:
@@ -69,7 +87,7 @@ def read_options(settings: Settings, given: Mapping[str, Any]) -> Options:
                 f" [mappings] in the settings: {', '.join(settings.mappings) or 'there are none'}"
             )
     return Options(
-        account=given["account"] or settings.usual_account,
+        account=chosen_account(settings, given["account"]),
         valid_rows_only=given["valid_rows_only"],
         allow_repeats=given["allow_repeats"],
         mapping=mapping,
@@ -110,6 +128,28 @@ def next_after(batch_id: str, decision: str, settings: Settings) -> str:
     return f"The workers are paying it: paybatch watch {batch_id}"
 
 
+def after_pause(batch_id: str, settings: Settings) -> str:
+    if settings.embedded:
+        return (
+            "Only a running command tries it again. When that is mended, run the same file again,"
+            f" or: paybatch watch {batch_id}. What is paid stays paid."
+        )
+    return f"The workers try it again by themselves; follow it with: paybatch watch {batch_id}"
+
+
+def stored_already(found: Summary) -> str:
+    """What a file is that was stored before, and what `run` would do with it."""
+    stored = f"Stored already as batch {found.batch.id}"
+    if found.missing or not found.is_completed:
+        return f"{stored}; `paybatch run` carries on with it."
+    if held := found.counts.get(State.HELD):
+        return (
+            f"{stored}, which is finished but for {held:,} that need a person;"
+            f" `paybatch run` would send nothing and end with {NEEDS_PERSON}."
+        )
+    return f"{stored}, which is finished; `paybatch run` would refuse it with exit code {REFUSED}."
+
+
 def say_sandbox(account: str, *, quiet: bool) -> None:
     if account == SANDBOX and not quiet:
         screens.say(
@@ -135,8 +175,8 @@ def account_of(name: str | None) -> Iterator[tuple[Account, Runtime]]:
         UsageError: there is none of that name.
     """
     settings = load_settings(name)
+    wanted = chosen_account(settings, name)
     with local.open_runtime(settings) as opened:
-        wanted = name or settings.usual_account
         if wanted not in opened.runtime.accounts:
             known = ", ".join(sorted(opened.runtime.accounts))
             raise UsageError(f"no account {wanted!r} in the settings; there are: {known}")

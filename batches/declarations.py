@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workers.providers.port import Capabilities, Fact, Provider, installed_providers, load_provider
+from workers.errors import SettingsError
+from workers.providers.port import (
+    DryRunner,
+    Fact,
+    Provider,
+    Verifier,
+    installed_providers,
+    load_provider,
+)
 
 
 def adapters() -> Sequence[type[Provider]]:
-    """The installed adapters, by name."""
-    return [load_provider(name) for name in installed_providers()]
+    """The installed adapters that can be used, by name."""
+    unusable = broken()
+    return [load_provider(name) for name in installed_providers() if name not in unusable]
 
 
-def abilities(can: Capabilities) -> Sequence[tuple[str, str]]:
+def broken() -> Mapping[str, str]:
+    """The installed adapters that cannot be used: by name, what is wrong."""
+    problems = {}
+    for name in installed_providers():
+        try:
+            load_provider(name)
+        except SettingsError as error:
+            problems[name] = str(error)
+    return problems
+
+
+def abilities(adapter: type[Provider]) -> Sequence[tuple[str, str]]:
     """What a provider can do, with the default settings, in words: (question, answer)."""
+    can = adapter.capabilities
     currencies = "as its services say" if can.currencies is None else ", ".join(can.currencies)
     repeat = "no"
     if can.refuses_duplicates:
@@ -30,21 +51,26 @@ def abilities(can: Capabilities) -> Sequence[tuple[str, str]]:
         ("absence proven after", _duration(can.absence_conclusive_after_s)),
         ("sent again after proven absence", repeat),
         ("an unlisted refusal is final when absent", _yes(can.refused_when_absent)),
-        ("balance", _yes(can.balances)),
+        ("balance", _yes(can.balances, by_settings=balance_by_settings(adapter))),
         ("list of services", _yes(can.services)),
         ("webhooks", _yes(can.webhooks)),
-        ("asks us before it pays", _optional(can.verifies)),
-        ("can be asked beforehand", _optional(can.dry_run)),
+        ("asks us before it pays", _yes(can.verifies, by_settings=issubclass(adapter, Verifier))),
+        ("can be asked beforehand", _yes(can.dry_run, by_settings=issubclass(adapter, DryRunner))),
         ("list by date", _yes(can.list_payouts)),
     ]
 
 
+def balance_by_settings(adapter: type[Provider]) -> bool:
+    """Whether settings decide if the balance can be asked for: a fact of its calls names them."""
+    return any("balance call" in fact.claim and fact.settings for fact in adapter.facts)
+
+
 def as_json() -> list[dict[str, Any]]:
-    """The facts of `providers --json`."""
+    """The facts of `providers --json`: of those that can be used."""
     return [
         {
             "provider": adapter.name,
-            "capabilities": dict(abilities(adapter.capabilities)),
+            "capabilities": dict(abilities(adapter)),
             "defaults": dict(adapter.account_defaults),
             "facts": [
                 {
@@ -67,7 +93,7 @@ def as_markdown(names: Sequence[str] | None = None) -> str:
         names: only these providers; all that are installed by default.
     """
     chosen = [one for one in adapters() if names is None or one.name in names]
-    columns = [dict(abilities(one.capabilities)) for one in chosen]
+    columns = [dict(abilities(one)) for one in chosen]
     lines = _table(
         ["", *(one.name for one in chosen)],
         [[question, *(column[question] for column in columns)] for question in columns[0]],
@@ -95,12 +121,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-def _optional(value: bool) -> str:
-    return "yes" if value else "not by default"
+def _yes(value: bool, *, by_settings: bool = False) -> str:
+    if value:
+        return "yes"
+    return "not by default" if by_settings else "no"
 
 
 def _toml(value: Any) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from kombu.exceptions import OperationalError
 
-from batches import local
+from batches import declarations, local
 from batches.preflight import ask, balances_of
 from workers.app import app
 from workers.errors import OperatorError, PaybatchError, SettingsError, UsageError
@@ -40,16 +40,19 @@ class Finding:
 
 def examine_installation(load: Callable[[], Settings]) -> Sequence[Finding]:
     """Look at everything a payment needs, in order; later parts need the earlier ones."""
+    plug_ins = [Finding("provider", False, why, 2) for why in declarations.broken().values()]
     try:
         settings = load()
     except SettingsError as error:
-        return [Finding("settings", False, problem, 2) for problem in error.problems]
+        told = [Finding("settings", False, problem, 2) for problem in error.problems]
+        return told + [one for one in plug_ins if one.detail not in str(error)]
     findings = [Finding("settings", True, f"accounts: {', '.join(settings.accounts) or 'none'}")]
+    findings += plug_ins
     findings.append(_broker(settings))
     try:
         with local.open_runtime(settings) as opened:
             runtime = opened.runtime
-            where = runtime.database.engine.url.render_as_string(hide_password=True)
+            where = runtime.database.shown
             findings.append(Finding("database", True, f"{where}, schema up to date"))
             findings.append(Finding("key", True, "opens this database"))
             findings += [_account(account, runtime) for account in runtime.accounts.values()]
@@ -79,29 +82,38 @@ def _account(account: Account, runtime: Runtime) -> Finding:
     try:
         balances = balances_of(account)
     except PaybatchError as error:
-        return Finding(what, False, str(error), error.exit_code)
-    if balances is None:
-        return Finding(
-            what, True, f"{account.settings.provider} answers, or has no question to ask"
-        )
-    held = ", ".join(money.named() for _, money in sorted(balances.items()))
-    return Finding(what, True, f"{account.settings.provider} answers; balance {held}")
+        return Finding(what, False, str(error).removeprefix(f"{what}: "), error.exit_code)
+    provider = account.settings.provider
+    if not account.policy.balances:
+        detail = f"nothing was asked: {provider} has no call for its balance"
+        if declarations.balance_by_settings(type(account.provider)):
+            detail += " with these settings"
+        return Finding(what, True, detail)
+    held = ", ".join(money.named() for _, money in sorted((balances or {}).items()))
+    return Finding(what, True, f"{provider} answers; balance {held or 'of no currency'}")
 
 
 def services_of(account: Account, currencies: Sequence[Currency] | None) -> Sequence[Service]:
     """What an account can pay, from the given currencies or all that it has.
 
     Raises:
-        UsageError: neither the provider nor the settings tell any.
+        UsageError: the account does not pay from one of them, or neither the provider nor the
+            settings tell any service.
         AccountFault, ProviderUnreachable: the question was not answered.
     """
     can = account.provider.capabilities
+    for currency in currencies or ():
+        if can.currencies and currency.code not in can.currencies:
+            raise UsageError(
+                f"account {account.name} does not pay from {currency.code};"
+                f" it pays from: {', '.join(can.currencies)}"
+            )
     if currencies is None:
         codes = can.currencies or [money.code for money in balances_of(account) or {}]
         currencies = [Currency.of(code) for code in codes]
     found: list[Service] = []
     for currency in sorted(currencies):
-        found += ask(partial(account.provider.services, currency))
+        found += ask(account, partial(account.provider.services, currency))
     if not found and not can.services:
         raise UsageError(
             f"account {account.name}: {account.settings.provider} lists no services, and the"
@@ -110,17 +122,19 @@ def services_of(account: Account, currencies: Sequence[Currency] | None) -> Sequ
     return found
 
 
-def service_named(code: str, account: Account) -> Service:
+def service_named(code: str | None, account: Account) -> Service:
     """The service of that code.
 
     Raises:
-        UsageError: the account has none; the message lists what it has.
+        UsageError: none is named, or the account has none; the message lists what it has.
     """
     found = services_of(account, None)
     for service in found:
         if service.code == code:
             return service
     known = ", ".join(sorted({service.code for service in found}))
+    if code is None:
+        raise UsageError(f"name one of the services of account {account.name}: {known}")
     raise UsageError(f"account {account.name} has no service {code!r}; it has: {known}")
 
 

@@ -144,7 +144,8 @@ class EmbeddedWorker:
             self._swept = time.monotonic()
             if self._sandbox is not None:
                 self._sandbox.keep_up()
-            sweep.sweep(self._runtime, tasks.publish)
+            # A provider that hangs keeps its own account waiting, and no other.
+            sweep.sweep(self._runtime, tasks.publish, start=_in_background)
         else:
             sweep.announce(self._runtime, tasks.publish)
 
@@ -170,6 +171,10 @@ class EmbeddedWorker:
             self._failed.append(error)
         finally:
             self._ready.set()
+
+
+def _in_background(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="paybatch-probe", daemon=True).start()
 
 
 def follow(

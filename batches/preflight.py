@@ -110,7 +110,7 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """0 payable; 3 refused or finished already; 6 the money is not there."""
+        """0 payable, or stored already; 3 refused; 6 the money is not there."""
         if not self.is_payable:
             return REFUSED
         return UNCOVERED if self.uncovered and self.known_as is None else 0
@@ -314,17 +314,18 @@ class Preflight:
         """What the account offers; asked once, though the file is read twice."""
         key = (account.name, currency)
         if key not in self._services:
-            self._services[key] = ask(partial(account.provider.services, currency))
+            self._services[key] = ask(account, partial(account.provider.services, currency))
         return self._services[key]
 
     def _dry_run(self, rows: Sequence[CheckedRow]) -> list[Fault]:
         """What the providers that can be asked beforehand, and are to be, would refuse."""
         faults = []
         for row in rows:
-            provider = self.runtime.accounts[row.order.account].provider
+            account = self.runtime.accounts[row.order.account]
+            provider = account.provider
             if not provider.capabilities.dry_run or not isinstance(provider, DryRunner):
                 continue
-            why = ask(partial(provider.dry_run, row.order))
+            why = ask(account, partial(provider.dry_run, row.order))
             if why is not None:
                 expected = f"a payout that the provider would take; it says: {why}"
                 kind = FaultKind.WOULD_BE_REFUSED
@@ -419,18 +420,25 @@ class _Totals:
         sums[currency] = (count + 1, amount + row.order.amount.minor, fees + row.fee.minor)
 
 
-def ask(question: Callable[[], T]) -> T:
-    """Ask a provider something that changes nothing, a few times while it does not answer.
+def ask(account: Account, question: Callable[[], T]) -> T:
+    """Ask an account's provider something that changes nothing, a few times while it does not
+    answer.
 
     Raises:
-        AccountFault, ProviderUnreachable: as the question does.
+        AccountFault, ProviderUnreachable: as the question does, with the account's name before it.
     """
-    return Retrying(
+    tries = Retrying(
         retry=retry_if_exception_type(ProviderUnreachable),
         stop=stop_after_attempt(QUESTION_TRIES),
         wait=wait_exponential(multiplier=0.5, max=2),
         reraise=True,
-    )(question)
+    )
+    try:
+        return tries(question)
+    except AccountFault as fault:
+        raise AccountFault(f"account {account.name}: {fault}") from fault
+    except ProviderUnreachable as silence:
+        raise ProviderUnreachable(f"account {account.name}: {silence}") from silence
 
 
 def balances_of(account: Account) -> Mapping[Currency, Money] | None:
@@ -441,7 +449,7 @@ def balances_of(account: Account) -> Mapping[Currency, Money] | None:
     """
     if not account.policy.balances:
         return None
-    return ask(account.provider.balances) or None
+    return ask(account, account.provider.balances) or None
 
 
 def _by_account(rows: Sequence[CheckedRow]) -> Mapping[str, list[CheckedRow]]:

@@ -21,8 +21,8 @@ from batches.reports import write_table
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
 from workers.record.money import Currency, Money
+from workers.record.rows import money_of
 from workers.record.status import State
-from workers.record.store import money_of
 
 # A promise to whoever reads the file by program: add at the end, never rename.
 COLUMNS = (

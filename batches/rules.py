@@ -206,6 +206,7 @@ def template_columns(service: Service) -> list[str]:
 
 
 def check_amount(text: str, plan: Plan, flaws: list[Flaw]) -> Money | None:
+    """The amount, also when a limit is not kept; None when it cannot be read."""
     currency = plan.currency or _ANY_CURRENCY
     try:
         money = Money.parse(text, currency)
@@ -214,10 +215,9 @@ def check_amount(text: str, plan: Plan, flaws: list[Flaw]) -> Money | None:
         return None
     minor = money.minor
     if minor >= plan.minor_min and minor % plan.minor_step == 0 and minor > 0:
-        if plan.minor_max is None or minor <= plan.minor_max:
-            return money
-        most = Money(plan.minor_max, currency).named()
-        flaws.append(("amount", FaultKind.ABOVE_MAXIMUM, f"at most {most} for {plan.code}"))
+        if plan.minor_max is not None and minor > plan.minor_max:
+            most = Money(plan.minor_max, currency).named()
+            flaws.append(("amount", FaultKind.ABOVE_MAXIMUM, f"at most {most} for {plan.code}"))
     elif minor == 0:
         flaws.append(("amount", FaultKind.AMOUNT_ZERO, "more than zero"))
     elif minor < plan.minor_min:
@@ -227,7 +227,7 @@ def check_amount(text: str, plan: Plan, flaws: list[Flaw]) -> Money | None:
         least = Money(plan.minor_step, currency).named()
         expected = f"a multiple of {least} for {plan.code}"
         flaws.append(("amount", FaultKind.TOO_MANY_DECIMALS, expected))
-    return None
+    return money
 
 
 def _kind_of_amount(text: str, currency: Currency) -> FaultKind:

@@ -23,6 +23,7 @@ from batches.preflight import Plan
 from batches.summary import Summary
 from workers.providers.port import Service
 from workers.record.accounts import Pause
+from workers.record.money import Money
 from workers.record.status import FINAL, State
 
 # More than this is not read on a screen; the rest is in the file that --errors writes.
@@ -182,13 +183,23 @@ def _for_a_person(found: Summary) -> None:
             say(f"  {reference_id}: {what}")
 
 
-def pauses(found: Sequence[Pause]) -> None:
-    """Why accounts send nothing, and when they are tried again."""
+def pauses(found: Sequence[Pause], *, retried: bool, then: str) -> None:
+    """Why accounts send nothing, and what to do about it.
+
+    Args:
+        retried: workers that go on running try the accounts again by themselves.
+        then: what to do when it is mended.
+    """
     for pause in found:
+        again = ""
+        if retried and pause.kind != "person":
+            again = f", tried again at {clock_time(pause.probe_at)}"
         say(
             f"Account {pause.account} is paused ({pause.kind}): {pause.reason};"
-            f" since {clock_time(pause.since)}, tried again at {clock_time(pause.probe_at)}"
+            f" since {clock_time(pause.since)}{again}"
         )
+    if found:
+        say(then)
 
 
 class Bar:
@@ -262,11 +273,14 @@ def clock_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def services(found: Sequence[Service]) -> None:
-    """Services with their limits, expected fees and fields."""
+def services(found: Sequence[Service], *, listed: bool) -> None:
+    """Services with their limits, expected fees and fields.
+
+    Args:
+        listed: the provider told them itself, so one without a fee has none.
+    """
     rows = []
     for service in found:
-        low, high = service.amount_min, service.amount_max
         fee = f"{(service.fee_rate * 100).normalize():f}%" if service.fee_rate else ""
         if service.fee_fix is not None and service.fee_fix.minor:
             fee = f"{fee} + {service.fee_fix.named()}".removeprefix(" + ")
@@ -279,12 +293,18 @@ def services(found: Sequence[Service]) -> None:
             (
                 service.code if service.usable else f"{service.code} (not usable)",
                 service.currency.code,
-                f"{low.named() if low else ''} to {high.named() if high else ''}",
-                fee or "none",
+                _limits(service.amount_min, service.amount_max),
+                fee or ("none" if listed else "not told"),
                 fields,
             )
         )
     table(["service", "pays from", "limits", "fee", "fields ([optional])"], rows)
+
+
+def _limits(low: Money | None, high: Money | None) -> str:
+    if low is None:
+        return "none known" if high is None else f"up to {high.named()}"
+    return f"from {low.named()}" if high is None else f"{low.named()} to {high.named()}"
 
 
 def batches(found: Sequence[Summary]) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from workers.record.answers import is_completed
 from workers.record.batches import Batch, BatchBook
-from workers.record.due import DueWork
 from workers.record.money import Currency, Money
 from workers.record.status import FINAL, State
 
@@ -34,7 +33,7 @@ class Summary:
     warnings: Sequence[tuple[str, str]]
     # Since when the oldest of each open state is open.
     open_since: Mapping[State, datetime]
-    # When something of it is due next; None: nothing, by itself.
+    # When something of it is due next; None: nothing, by itself (its account may be paused).
     next_due: datetime | None
 
     @property
@@ -113,5 +112,5 @@ def summarise(batch: Batch, book: BatchBook) -> Summary:
         held=book.held(batch.id),
         warnings=book.warnings(batch.id),
         open_since=book.open_ages(batch.id),
-        next_due=DueWork(book.database).next_due(batch.id),
+        next_due=book.next_due(batch.id),
     )

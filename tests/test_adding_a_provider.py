@@ -161,9 +161,10 @@ def typed(command: str, code: int, folder: Path, env: Mapping[str, str]) -> tupl
 
 
 def first_provider(lines: Sequence[str]) -> list[str]:
-    """The first provider's column; the page leaves the others out, and the line below them."""
+    """The first provider's column; the page leaves the others out, and the lines below them."""
+    below = next(at for at, line in enumerate(lines) if line.startswith("What of this"))
     starts = [word.start() for word in re.finditer(r"\S+", lines[0])]
-    return [line[: starts[1]] for line in lines if len(line) > starts[1]]
+    return [line[: starts[1]] for line in lines[:below]]
 
 
 def plain(text: str) -> str:

@@ -107,6 +107,10 @@ def _call(step: Step, payout: Payout, order: Order, account: Account, runtime: R
         return provider.process(order, known_as)
     if step is Step.POLL and known_as is not None:
         return _safely(lambda: provider.poll(order, known_as), runtime)
+    confirmed = payout.confirmed_id
+    if confirmed is not None:
+        # It asked us about this id, so the payout is there under it.
+        return _safely(lambda: provider.poll(order, confirmed), runtime)
     return _safely(lambda: provider.look_up(order), runtime)
 
 

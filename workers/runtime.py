@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from workers.clock import Clock, SystemClock
 from workers.errors import VaultError
 from workers.pace import AccountGate
-from workers.providers.port import Capabilities, Provider, load_provider
+from workers.providers.port import Capabilities, Provider, digest_of, load_provider
 from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
@@ -143,7 +143,7 @@ def _policy(account: AccountSettings, can: Capabilities, settings: Settings) -> 
         two_step=can.two_step,
         refuses_duplicates=can.refuses_duplicates,
         repeatable_for_s=can.repeatable_for_s,
-        shape=can.shape,
+        shape=digest_of(can.identity, can.shape),
         look_up=can.look_up,
         refused_when_absent=can.refused_when_absent,
         balances=can.balances,

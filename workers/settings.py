@@ -10,6 +10,7 @@ import ipaddress
 import itertools
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -33,6 +34,7 @@ PREFIX = "PAYBATCH_"
 # Read by others: the path of the file, and the servers that the tests may use.
 NOT_SETTINGS = ("PAYBATCH_CONFIG", "PAYBATCH_TEST_")
 FILE_NAME = "paybatch.toml"
+ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 SANDBOX = "sandbox"
 # The account that is there when no other is: a simulator on this machine, started by the command
 # that uses it. Its keys are invented, and the simulator's own defaults.
@@ -209,17 +211,26 @@ class Settings(Model):
         return timedelta(days=self.duplicate_window_days)
 
     @property
-    def usual_account(self) -> str:
-        """The account of rows and commands that name none."""
+    def usual_account(self) -> str | None:
+        """The account of rows and commands that name none; None: nobody said which of several."""
         if self.default_account is not None:
             return self.default_account
         real = [name for name in self.accounts if name != SANDBOX]
         if not real:
             return SANDBOX
-        return real[0] if len(real) == 1 else "main"
+        if len(real) == 1:
+            return real[0]
+        return "main" if "main" in self.accounts else None
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
+        for name in self.accounts:
+            # It becomes part of the address that providers call, and of a variable's name.
+            if not ACCOUNT_NAME.fullmatch(name):
+                raise ValueError(
+                    f"accounts: {name!r} is no name for an account; expected letters, digits,"
+                    " - and _"
+                )
         for name, account in self.accounts.items():
             if account.lookup_grace_s >= self.visibility_s:
                 raise ValueError(
@@ -230,10 +241,10 @@ class Settings(Model):
             raise ValueError(
                 "encryption_key is required with PostgreSQL: base64 of 32 random bytes"
             )
-        if self.accounts and self.usual_account not in self.accounts:
+        default = self.default_account
+        if self.accounts and default is not None and default not in self.accounts:
             raise ValueError(
-                f"default_account {self.usual_account!r} is none of the accounts:"
-                f" {', '.join(self.accounts)}"
+                f"default_account {default!r} is none of the accounts: {', '.join(self.accounts)}"
             )
         return self
 

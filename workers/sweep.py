@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from workers.errors import AccountFault, ProviderUnreachable
 from workers.record.money import Currency, Money
+from workers.record.status import Outcome
 from workers.runtime import Account, Runtime
 
 log = logging.getLogger(__name__)
@@ -26,26 +28,40 @@ class Swept:
     expired: int
     woken: int
     announced: int
-    resumed: int
+    probed: int
 
 
-def sweep(runtime: Runtime, publish: Publish) -> Swept:
+def at_once(work: Callable[[], None]) -> None:
+    """Do it here and now."""
+    work()
+
+
+def sweep(
+    runtime: Runtime, publish: Publish, start: Callable[[Callable[[], None]], None] = at_once
+) -> Swept:
     """Do once all that is due now.
 
     Args:
         publish: sends one message a payout: its id, and the seconds after which it is worthless.
+        start: begins the probe of a paused account, which waits for its provider: where others
+            would have to wait too, in a thread of its own.
     """
     now = runtime.clock.now()
     expired = runtime.store.expire_creates(now)
     woken = runtime.webhooks.apply(now).woken
+    runtime.webhooks.forget_old(now)
     runtime.tokens.forget_old(now)
-    resumed = sum(_probed(account, runtime) for account in runtime.accounts.values())
+    probed = 0
+    for account in runtime.accounts.values():
+        if runtime.book.take_probe(account.name, now):
+            probed += 1
+            start(partial(_probe_quietly, account, runtime))
     announced = announce(runtime, publish)
-    if expired or resumed:
+    if expired or woken or probed:
         log.info(
-            "sweep expired=%d woken=%d announced=%d resumed=%d", expired, woken, announced, resumed
+            "sweep expired=%d woken=%d announced=%d probed=%d", expired, woken, announced, probed
         )
-    return Swept(expired, woken, announced, resumed)
+    return Swept(expired, woken, announced, probed)
 
 
 def announce(runtime: Runtime, publish: Publish, batch_id: str = "") -> int:
@@ -71,22 +87,43 @@ def probe(account: Account, runtime: Runtime) -> str | None:
     Returns:
         None when it was opened; else what is still wrong.
     """
-    try:
-        balances = account.provider.balances() if account.policy.balances else None
-    except (AccountFault, ProviderUnreachable) as error:
-        return str(error)
-    needed = runtime.book.smallest_queued(account.name)
-    if balances and needed and not _covers_any(balances, needed):
-        return "the balance does not cover any of the queued payouts"
+    wrong = _still_wrong(account, runtime)
+    if wrong is not None:
+        return wrong
     runtime.book.resume(account.name)
     log.info("account resumed account=%s", account.name)
     return None
 
 
-def _probed(account: Account, runtime: Runtime) -> bool:
-    if not runtime.book.take_probe(account.name, runtime.clock.now()):
-        return False
-    return probe(account, runtime) is None
+def _still_wrong(account: Account, runtime: Runtime) -> str | None:
+    """Ask for the balance; where there is none to ask for, for a payout that waits."""
+    if account.policy.balances:
+        try:
+            balances = account.provider.balances()
+        except (AccountFault, ProviderUnreachable) as error:
+            return str(error)
+        needed = runtime.book.smallest_queued(account.name)
+        if balances and needed and not _covers_any(balances, needed):
+            return "the balance does not cover any of the queued payouts"
+        return None
+    order = runtime.store.waiting_order(account.name) if account.policy.look_up else None
+    if order is None:
+        return None
+    reply = account.provider.look_up(order)
+    if reply.outcome is Outcome.ACCOUNT_FAULT:
+        return reply.account_fault or reply.reason or "the account is at fault"
+    lost = reply.outcome in (Outcome.NOT_SENT, Outcome.UNKNOWN)
+    if lost and not (reply.code or "").startswith("2"):
+        return f"a look-up was not answered: {reply.reason or reply.code}"
+    return None
+
+
+def _probe_quietly(account: Account, runtime: Runtime) -> None:
+    try:
+        probe(account, runtime)
+    except Exception:
+        # The next probe tries again; nothing else must stand still for it.
+        log.exception("probe failed account=%s", account.name)
 
 
 def _covers_any(balances: Mapping[Currency, Money], needed: Mapping[Currency, Money]) -> bool:

@@ -6,6 +6,7 @@ a provider, whether it should pay, is answered from the record alone.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -35,6 +36,9 @@ BODY_BYTES_MAX = 65_536
 # The provider's question whether it should pay comes here, below the account's path.
 VERIFY = "verify"
 
+# A sender that drips must not keep its place for ever.
+READ_S_MAX = 10
+CONNECTIONS_MAX = 500
 # A restarted provider may send all it had kept at once.
 BACKLOG = 512
 STOP_S = 10
@@ -76,6 +80,7 @@ def serve(runtime: Runtime, *, host: str, port: int, started: Callable[[str], No
             log_level="warning",
             access_log=False,
             server_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=STOP_S,
         )
         # Being told to end is its usual end.
@@ -88,11 +93,12 @@ class _Receiver:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._applying = False
 
     async def health(self, _request: Request) -> Response:
-        """200 when the record can be read and written: without it nothing can be kept."""
+        """200 when the record can be asked: without it nothing can be kept."""
         try:
-            await run_in_threadpool(self._runtime.webhooks.keep, "", [], b"", self._now())
+            await run_in_threadpool(self._runtime.webhooks.is_readable)
         except Exception:
             log.exception("the record cannot be used")
             return _json(503, {"healthy": False})
@@ -110,6 +116,8 @@ class _Receiver:
             body = await _read(request)
         except ClientDisconnect:
             return Response(status_code=400)
+        except TimeoutError:
+            return Response(status_code=408)
         if body is None:
             return _json(413, {"error": f"more than {BODY_BYTES_MAX} bytes"})
         delivery = Delivery(
@@ -125,8 +133,10 @@ class _Receiver:
             # Never 4xx for our own trouble: some providers would not try again.
             log.exception("delivery not taken account=%s", account.name)
             return Response(status_code=503)
-        applied = BackgroundTask(self._apply)
-        return Response(answer, status_code=status, media_type=_kind(answer), background=applied)
+        # Only what verified has anything to apply.
+        forged = status == account.provider.webhook_answers.forged[0]
+        after = BackgroundTask(self._apply) if work == self._keep and not forged else None
+        return Response(answer, status_code=status, media_type=_kind(answer), background=after)
 
     def _keep(self, account: Account, delivery: Delivery) -> Answered:
         answers = account.provider.webhook_answers
@@ -169,23 +179,33 @@ class _Receiver:
         return 200, provider.answer_question(question, allowed=allowed)
 
     async def _apply(self) -> None:
-        """Wake at once; what cannot be woken now is the sweep's."""
+        """Wake at once; what cannot be woken now, or comes meanwhile, is the sweep's."""
+        if self._applying:
+            return
+        self._applying = True
         try:
             await run_in_threadpool(self._runtime.webhooks.apply, self._now())
         except Exception:
             log.exception("deliveries are kept, but not applied yet")
+        finally:
+            self._applying = False
 
     def _now(self) -> datetime:
         return self._runtime.clock.now()
 
 
 async def _read(request: Request) -> bytes | None:
-    """The whole body; None if it is too long."""
+    """The whole body; None if it is too long.
+
+    Raises:
+        TimeoutError: it does not come.
+    """
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            return None
+    async with asyncio.timeout(READ_S_MAX):
+        async for part in request.stream():
+            body += part
+            if len(body) > BODY_BYTES_MAX:
+                return None
     return bytes(body)
 
 

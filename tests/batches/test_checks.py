@@ -226,3 +226,30 @@ def test_no_fault_shows_a_beneficiary() -> None:
     assert len(faults) == 4
     assert "Jane" not in str(faults)
     assert "9988" not in str(faults)
+
+
+def test_what_the_provider_would_not_take_is_told_beside_the_other_faults_of_a_row() -> None:
+    refusing = account(
+        service(amount_max=Money(500, EUR)),
+        why_not=lambda order: [
+            ("description", f"shorter than {len(order.description)}"),
+            ("fields.iban", "an IBAN whose check digits are right"),
+        ],
+    )
+    # Each column is blamed once, by the rule that is known without the adapter where there is one.
+    assert faults_of({"fields.iban": "DE"}, rules=refusing) == [
+        ("amount", FaultKind.ABOVE_MAXIMUM),
+        ("fields.iban", FaultKind.PATTERN_MISMATCH),
+        ("description", FaultKind.NOT_ACCEPTED),
+    ]
+    # Nobody can be asked about an amount that cannot be read.
+    for row in ({"amount": "x"}, {"currency": "EURO"}):
+        assert FaultKind.NOT_ACCEPTED not in {kind for _, kind in faults_of(row, rules=refusing)}
+
+
+def test_an_adapter_that_leans_on_a_rule_which_the_row_breaks_hides_no_fault() -> None:
+    leaning = account(why_not=lambda order: [("fields.iban", order.fields["iban"][:0] + "right")])
+    assert faults_of({"fields.iban": ""}, rules=leaning) == [("fields.iban", FaultKind.REQUIRED)]
+    broken = account(why_not=lambda order: [("service", order.fields["none"])])
+    with pytest.raises(KeyError):
+        faults_of({}, rules=broken)

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from batches import screens
 from tests.batches.cli_world import World, check_money, provided, usd_row
+from tests.batches.example_world import SETTINGS, Examples, example
+from workers.providers.port import Service
+from workers.record.money import Currency, Money
 
 VALUES = {
     "pix_brl": {
@@ -32,7 +36,8 @@ def test_a_refused_key_stops_a_run_with_6_before_anything_is_stored(
         wrong = {f"PAYBATCH_ACCOUNTS__MAIN__{setting}": "wrong-key-9731"}
         for command in (("run", "p.csv", "--yes"), ("check", "p.csv"), ("balance",)):
             ended = world.paybatch(*command, code=6, **wrong)
-            assert "main" in ended.err + ended.out or "key" in ended.err
+            assert ended.err.startswith("paybatch: account main: Payelata")
+            assert ended.err.count("main") == 1
             assert "wrong-key-9731" not in ended.err + ended.out
         assert world.nothing_is_stored()
         assert provider.ledger() == {}
@@ -59,7 +64,8 @@ def test_a_provider_that_does_not_answer_stops_a_run_with_6_before_anything_is_s
     with provided(tmp_path) as (world, provider):
         world.write([usd_row(1)])
         provider.fault("any:503*0")
-        world.paybatch("run", "p.csv", "--yes", code=6)
+        ended = world.paybatch("run", "p.csv", "--yes", code=6)
+        assert ended.err.startswith("paybatch: account main: Payelata was asked for ")
         assert world.nothing_is_stored()
         provider.mend()
         world.paybatch("run", "p.csv", "--yes")
@@ -174,3 +180,105 @@ def test_simulator_flags_that_cannot_be_read_end_with_2(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert "nobody" in world.paybatch("simulator", "nobody", code=2).err
     assert "create" in world.paybatch("simulator", "payelata", "--fault", "x:y", code=2).err
+
+
+def test_an_account_without_a_balance_says_so_in_json_too(tmp_path: Path) -> None:
+    ended = Examples(tmp_path).paybatch("balance", "--account", "echelon", "--json")
+    assert ended.json == {"account": "echelon", "balances": None}
+    assert ended.err == "Account echelon: echelon has no balance that can be asked for.\n"
+
+
+def test_what_nobody_told_of_a_service_is_not_called_nothing(tmp_path: Path) -> None:
+    world = Examples(tmp_path)
+    lines = world.paybatch("services", "--account", "echelon").out.splitlines()
+    assert all("none known  not told" in line for line in lines[1:-1])
+    with world.started(["payelata"]):
+        listed = world.paybatch("services", "--account", "payelata").out
+    (card,) = [line for line in listed.splitlines() if line.startswith("payment_card_usd ")]
+    assert card.split()[-2:] == ["none", "card_number"]
+
+
+def test_a_limit_on_one_side_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    usd = Currency.of("USD")
+    one, two = Money(100, usd), Money(200, usd)
+    limits = [(None, None), (one, None), (None, two), (one, two)]
+    found = [
+        Service(
+            code=f"s{number}",
+            currency=usd,
+            beneficiary_currency=usd,
+            amount_min=low,
+            amount_max=high,
+            fee_fix=one,
+        )
+        for number, (low, high) in enumerate(limits)
+    ]
+    screens.services(found, listed=False)
+    lines = capsys.readouterr().out.splitlines()[1:]
+    told = ["none known", "from 1.00 USD", "up to 2.00 USD", "1.00 USD to 2.00 USD"]
+    for line, words in zip(lines, told, strict=True):
+        assert f"USD        {words}  " in line
+        assert line.partition(words)[2].split()[:2] == ["1.00", "USD"]
+
+
+def test_a_currency_that_an_account_does_not_pay_from_is_told_with_those_that_it_does(
+    tmp_path: Path,
+) -> None:
+    world = Examples(tmp_path)
+    told = world.paybatch("services", "--account", "echelon", "--currency", "EUR", code=2).err
+    assert told == (
+        "paybatch: account echelon does not pay from EUR; it pays from: IDR, USD, INR\n"
+    )
+
+
+def test_a_template_of_no_service_says_which_there_are(tmp_path: Path) -> None:
+    world = Examples(tmp_path)
+    told = world.paybatch("template", "--account", "echelon", code=2)
+    assert told.err == "paybatch: name one of the services of account echelon: BANK_TRANSFER\n"
+    assert told.out == ""
+
+
+def test_of_several_accounts_one_is_to_be_named_or_set(tmp_path: Path) -> None:
+    world = Examples(tmp_path)
+    # As if the line default_account were not there.
+    plain = world.folder / "paybatch.toml"
+    text = SETTINGS.read_text()
+    assert 'default_account = "payelata"' in text
+    plain.write_text(text.replace('default_account = "payelata"', ""))
+    given = {"PAYBATCH_CONFIG": str(plain)}
+    for command in (("balance",), ("check", example("echelon"))):
+        told = world.paybatch(*command, code=2, **given).err
+        assert "set default_account, or name one with --account" in told
+        assert "ecart, echelon, ecomcharge, etpay, payelata" in told
+    world.paybatch("check", example("echelon"), "--account", "echelon", **given)
+    # What is about no account in particular needs none.
+    assert "No batches yet" in world.paybatch("status", **given).out
+
+
+def test_a_paused_account_says_what_to_do_where_nobody_tries_it_again(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, provider):
+        world.write([usd_row(1)])
+        provider.fault("create:403*0")
+        ran = world.paybatch("run", "p.csv", "--yes", code=6).out
+        batch = world.batch_id()
+        watched = world.paybatch("watch", batch, code=6).out
+        for shown in (ran, watched, world.paybatch("status", batch).out):
+            assert "Account main is paused (fault): " in shown
+            assert f"run the same file again, or: paybatch watch {batch}." in shown
+            assert "tried again at" not in shown
+            assert "next step" not in shown
+        assert world.paybatch("status", batch, "--json").json["next_due"] is None
+        # Workers that go on running do try it again.
+        shared = world.paybatch("status", batch, PAYBATCH_BROKER_URL="redis://127.0.0.1:9/0").out
+        assert ", tried again at " in shared
+        assert f"paybatch watch {batch}" in shared
+        provider.mend()
+        world.paybatch("watch", batch)
+        assert "paused" not in world.paybatch("status", batch).out
+
+
+def test_what_is_not_paused_tells_when_it_goes_on(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1)])
+        batch = world.paybatch("submit", "p.csv", "--approve", "--json").json["batch_id"]
+        assert "Its next step is due in 0 s" in world.paybatch("status", batch).out

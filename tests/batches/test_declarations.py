@@ -55,6 +55,22 @@ def test_the_command_tells_the_same_in_each_form(capsys: pytest.CaptureFixture[s
     assert _run("providers", "--markdown") == declarations.as_markdown()
     screen = _run("providers")
     assert all(name in screen for name in OURS)
+    # The page of this repository says nothing of others' adapters, and there are none here.
+    assert "plug-in" not in screen
+
+
+def test_what_settings_can_switch_on_is_not_called_impossible() -> None:
+    told = {one.name: dict(declarations.abilities(one)) for one in declarations.adapters()}
+    assert {name: each["balance"] for name, each in told.items() if name in OURS} == {
+        "ecart": "yes",
+        "echelon": "no",
+        "ecomcharge": "not by default",
+        "etpay": "yes",
+        "payelata": "yes",
+    }
+    for question in ("asks us before it pays", "can be asked beforehand"):
+        assert told["ecomcharge"][question] == "not by default"
+        assert told["etpay"][question] == "no"
 
 
 def _run(*words: str) -> str:

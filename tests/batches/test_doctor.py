@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.batches.cli_world import World, provided, usd_row
+from tests.batches.example_world import SETTINGS, Examples
 
 
 def problems(checks: list[dict[str, Any]]) -> list[str]:
@@ -36,6 +37,28 @@ def test_a_provider_that_is_not_there_is_found(tmp_path: Path) -> None:
     assert path.exists()
     assert not facts["ok"]
     assert problems(facts["checks"]) == ["account main"]
+    # Its name is there already.
+    assert facts["checks"][-1]["detail"].startswith("Payelata was asked for ")
+
+
+def test_an_account_that_cannot_be_asked_anything_is_not_said_to_answer(tmp_path: Path) -> None:
+    world = Examples(tmp_path)
+    checks = world.paybatch("doctor", "--json", code=6).json["checks"]
+    told = {one["check"]: (one["ok"], one["detail"]) for one in checks}
+    assert told["account echelon"] == (
+        True,
+        "nothing was asked: echelon has no call for its balance",
+    )
+    assert not told["account ecart"][0]
+    settings = SETTINGS.read_text().replace("gateway_id = 85", "")
+    (world.folder / "paybatch.toml").write_text(settings)
+    given = {"PAYBATCH_CONFIG": "paybatch.toml"}
+    checks = world.paybatch("doctor", "--json", code=6, **given).json["checks"]
+    told = {one["check"]: (one["ok"], one["detail"]) for one in checks}
+    assert told["account ecomcharge"] == (
+        True,
+        "nothing was asked: ecomcharge has no call for its balance with these settings",
+    )
 
 
 def test_a_refused_key_is_found(tmp_path: Path) -> None:

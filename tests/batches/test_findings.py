@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-from tests.batches.cli_world import World, card_row, provided, usd_row
+from tests.batches.cli_world import World, bank_row, card_row, provided, usd_row
 
 
 def test_expected_fees_cover_what_the_provider_takes(tmp_path: Path) -> None:
@@ -150,3 +150,34 @@ def test_control_totals_that_do_not_hold_refuse_the_file(tmp_path: Path) -> None
         world.paybatch("run", "p.csv", "--yes", "--expect-count", 3, code=3)
         world.paybatch("run", "p.csv", "--yes", "--expect-total", "USD=1.00", code=3)
         assert world.nothing_is_stored()
+
+
+def test_check_of_a_finished_file_says_that_run_would_refuse_it(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1), usd_row(2)])
+        batch_id = world.paybatch("submit", "p.csv", "--approve", "--json").json["batch_id"]
+        shown = world.paybatch("check", "p.csv").out
+        assert f"Stored already as batch {batch_id}; `paybatch run` carries on with it." in shown
+        world.paybatch("run", "p.csv")
+        shown = world.paybatch("check", "p.csv").out
+        assert f"batch {batch_id}, which is finished; `paybatch run` would refuse it" in shown
+        assert "carries on" not in shown
+        world.paybatch("run", "p.csv", code=3)
+        world.write([usd_row(3, "amount=1.00"), usd_row(4)], "held.csv")
+        world.paybatch("run", "held.csv", "--yes", code=5)
+        shown = world.paybatch("check", "held.csv").out
+        assert "finished but for 1 that need a person" in shown
+        assert "end with 5" in shown
+
+
+def test_fees_of_payouts_that_failed_are_not_called_taken(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        failing = "status=process_failed resolution=invalid_details"
+        rows = [bank_row(1, "USD", "100.00"), bank_row(2, "USD", "200.00", failing)]
+        world.write(rows)
+        ended = world.paybatch("run", "p.csv", "--yes", code=4)
+        # The provider tells a fee of the failed one too.
+        assert [row["fee"] for row in world.read()] == ["1.50", "1.50"]
+        assert "Fees taken: 1.50 USD\n" in ended.out
+        facts = world.paybatch("status", world.batch_id(), "--json").json
+        assert facts["fees"] == [{"currency": "USD", "amount": "1.50"}]

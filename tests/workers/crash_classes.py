@@ -104,20 +104,21 @@ def judge(life: Life, can: Policy, kind: Kind) -> None:
 def _demanded(life: Life, can: Policy, kind: Kind) -> set[State]:
     struck = life.script.struck
     refused = ("create", "422:undone")
-    refused_twice = struck == [("create", "400:undone")] * 2
-    refused_once = can.refused_when_absent and ("create", "400:undone") in struck
-    if refused_once or (can.refused_when_absent and refused in struck):
+    unlisted = ("create", "400:undone")
+    if refused in struck or struck == [unlisted] * 2:
+        # A second refusal ends it too; after a create that was never answered, or with its own
+        # record lost, a person must look, unless it is taken when it is sent again.
+        alone = len(struck) == 1 or struck == [unlisted] * 2
+        held = {State.HELD, State.PAID} if life.releases else {State.FAILED, State.HELD, State.PAID}
+        may_repeat = can.may_repeat or can.refused_when_absent
+        return ({State.FAILED} if may_repeat else {State.FAILED, State.HELD}) if alone else held
+    if can.refused_when_absent and unlisted in struck:
         # One look-up ends it, unless that is lost too and the refusal with it.
-        return {State.FAILED} if len(struck) == 1 else {State.FAILED, State.PAID}
-    if refused_twice or struck[-1:] == [refused]:
-        return {State.FAILED} if _may_repeat(can) else {State.FAILED, State.HELD}
-    if refused in struck:
-        # The refusal's own record was lost: it may be refused or taken when it is sent again.
-        return {State.FAILED, State.PAID} if _may_repeat(can) else {State.FAILED, State.HELD}
+        return {State.FAILED} if len(struck) == 1 else {State.FAILED, State.PAID, State.HELD}
     if struck[:1] == [("create", "differs:done")] and struck[-1] in kind.not_found:
         # It accepted something, but not this, and now has nothing: a person must look.
         return {State.HELD}
-    if not _may_repeat(can) and life.invoices == 0 and _in_doubt(struck):
+    if not can.may_repeat and life.invoices == 0 and _in_doubt(struck):
         # Not there, and never to be sent again: a person must look.
         return {State.HELD}
     return {State.PAID}
@@ -126,10 +127,6 @@ def _demanded(life: Life, can: Policy, kind: Kind) -> set[State]:
 def _lied_to_twice(life: Life, kind: Kind) -> bool:
     struck = life.script.struck
     return struck[:1] == [("create", "400:done")] and struck[-1] in kind.not_found
-
-
-def _may_repeat(can: Policy) -> bool:
-    return can.refuses_duplicates or can.repeatable_for_s is not None
 
 
 def _in_doubt(struck: Sequence[tuple[str, str]]) -> bool:

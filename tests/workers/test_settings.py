@@ -321,20 +321,19 @@ def test_this_machine_has_ipv6_addresses_too(host: str, is_here: bool) -> None:
         (("eu", "main"), None, "main"),
         (("eu", "main"), "eu", "eu"),
         (("sandbox", "eu"), "sandbox", "sandbox"),
+        # Nobody said which: `--account` can.
+        (("eu", "us"), None, None),
     ],
 )
 def test_the_usual_account_is_the_named_one_the_only_one_or_main(
-    load: _Load, names: tuple[str, ...], default: str | None, usual: str
+    load: _Load, names: tuple[str, ...], default: str | None, usual: str | None
 ) -> None:
     named = f"default_account = '{default}'\n" if default else ""
     assert load(named + "".join(account(name) for name in names)).usual_account == usual
 
 
-@pytest.mark.parametrize(
-    "toml", ["default_account = 'us'\n" + account("eu"), account("eu") + account("us")]
-)
-def test_a_usual_account_that_is_not_set_up_is_refused(load: _Load, toml: str) -> None:
-    (problem,) = load.problems(toml)
+def test_a_usual_account_that_is_not_set_up_is_refused(load: _Load) -> None:
+    (problem,) = load.problems("default_account = 'us'\n" + account("eu"))
     assert "is none of the accounts: eu" in problem
 
 
@@ -361,3 +360,9 @@ def test_settings_cannot_be_changed(load: _Load) -> None:
         chosen.approvals = 2
     with pytest.raises(ValidationError, match="frozen"):
         chosen.accounts["main"].claim_s = 1
+
+
+@pytest.mark.parametrize("name", ["A?x", "a#b", "main/verify", "two words", "ä", "a" * 65])
+def test_an_account_has_a_name_that_fits_an_address(load: _Load, name: str) -> None:
+    (problem,) = load.problems(account(f'"{name}"'))
+    assert "no name for an account" in problem

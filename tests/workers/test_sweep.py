@@ -157,7 +157,7 @@ def test_a_paused_account_is_probed_after_a_while_and_opened_once_it_answers(
     assert installation.sweep() == []
     clock.sleep(2)
     swept = sweep.sweep(runtime, installation.post)
-    assert (swept.resumed, installation.post.take()) == (1, ids)
+    assert (swept.probed, installation.post.take()) == (1, ids)
     assert runtime.book.pauses() == []
 
 

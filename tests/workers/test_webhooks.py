@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tests.workers.receiver_world import served
 from tests.worlds import HandClock, approved, order, settings
+from workers import webhooks
 from workers.providers.port import Delivery, News, Question, WebhookAnswers
 from workers.record.batches import BatchBook
 from workers.record.model import Reply
@@ -125,6 +127,16 @@ def test_a_long_body_is_refused_unread(receiver: Receiver) -> None:
     assert receiver.tell(b"x" * (BODY_BYTES_MAX + 1)).status_code == 413
     assert receiver.tell(b"x" * BODY_BYTES_MAX).status_code == 200
     assert receiver.stored() == []
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "READ_S_MAX", 0.2)
+    url = receiver.http.base_url
+    with socket.create_connection((url.host, url.port), timeout=10) as caller:
+        caller.sendall(b"POST /webhooks/main HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        assert caller.recv(64).startswith(b"HTTP/1.1 408")
 
 
 def test_only_accounts_have_a_path_and_only_post(receiver: Receiver) -> None:

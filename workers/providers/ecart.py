@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from workers.errors import ProviderUnreachable
 from workers.providers import ecart_words as words
 from workers.providers import wire
 from workers.providers.ecart_config import FACTS, EcartConfig, ErrorClass
-from workers.providers.ecart_errors import NAME, Errors, error_code, expect_200, said
+from workers.providers.ecart_errors import NAME, Errors, expect_200, is_own, said
 from workers.providers.port import (
     Capabilities,
     Delivery,
@@ -33,6 +33,7 @@ from workers.providers.port import (
     Reply,
     Service,
     WebhookAnswers,
+    digest_of,
 )
 from workers.providers.tokens import NoToken, Token, Tokens
 from workers.providers.transport import Answer, Lost, Transport
@@ -47,6 +48,7 @@ PAGE_NUMBER_MAX = 10
 # So many payouts are read of what a ledger has under one reference id.
 HITS_MAX = 5
 UNREAD = "the reference id is taken, but its payout cannot be read"
+PROBE = "the identical create is the probe: it is refused if the payout is there"
 # A token is renewed so long before the end that it tells.
 TOKEN_MARGIN = timedelta(minutes=1)
 
@@ -70,6 +72,15 @@ def _capabilities(config: EcartConfig) -> Capabilities:
         # The ledger has transactions of all kinds, and no page says how to tell payouts apart.
         list_payouts=False,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Why one way of looking a payout up cannot tell."""
+
+    why: str
+    # So soon it would be the same again.
+    wait_s: int | None = None
 
 
 class Ecart:
@@ -126,7 +137,8 @@ class Ecart:
         self._tokens = tokens
         self._states = {**self.states, **{w: Outcome(o) for w, o in config.status_map.items()}}
         self._errors = Errors({**self.errors, **config.error_map})
-        self.capabilities = _capabilities(config)
+        identity = digest_of(self.name, config.base_url)
+        self.capabilities = replace(_capabilities(config), identity=identity)
 
     def why_not(self, order: Order) -> Sequence[tuple[str, str]]:
         """Columns that have no place at Ecart Pay. Source: section 4."""
@@ -156,7 +168,8 @@ class Ecart:
 
     def look_up(self, order: Order) -> Reply:
         """Find it by our reference id, in the ways of `lookup_mode` in turn; absent only if every
-        one of them was answered and found nothing. Source: section 7.
+        one of them was answered and found nothing, or if the create itself is to be the probe.
+        Source: section 7.
         """
         return self._told(lambda: self._look_up(order), without_token=Outcome.UNKNOWN)
 
@@ -250,7 +263,7 @@ class Ecart:
             # It was taken: whether it still waits, the next read says.
             taken = reply.outcome is Outcome.CREATED
             return replace(reply, outcome=Outcome.PROCESSING) if taken else reply
-        if answer.status in (404, 405) and error_code(answer) is None:
+        if answer.status in (404, 405) and not is_own(answer):
             # No word of the provider's own: the address is wrong, and no payout is at fault.
             return self._errors.account_fault(answer, order, "confirm_path or base_url is wrong")
         return self._errors.not_done(answer, order)
@@ -261,30 +274,39 @@ class Ecart:
             return wire.lost(answer)
         if answer.status == 200:
             return self._read(answer, order, payout_id)
-        if answer.status == 404 and error_code(answer) is not None:
+        if answer.status == 404 and is_own(answer):
             return Reply(outcome=Outcome.NOT_FOUND, code="404", reason=said(answer, order))
         return self._errors.not_done(answer, order)
 
     # Look-ups: each way gives what it found, None for "nothing", or why it cannot tell.
 
     def _look_up(self, order: Order) -> Reply:
-        ways: Mapping[str, Callable[[Order], Reply | str | None]] = {
+        ways: Mapping[str, Callable[[Order], Reply | _Doubt | None]] = {
             "get_by_ref": self._by_reference,
             "ledger": self._by_ledger,
-            "probe": self._by_probe,
         }
-        doubts = [] if self._config.lookup_mode else ["lookup_mode names no way to look it up"]
-        for mode in self._config.lookup_mode:
-            found = ways[mode](order)
+        modes, doubts = self._config.lookup_mode, dict[str, _Doubt]()
+        if not modes:
+            return Reply(outcome=Outcome.UNKNOWN, reason="lookup_mode names no way to look it up")
+        for mode in modes:
+            found = ways[mode](order) if mode in ways else None
             if isinstance(found, Reply):
                 return found
             if found is not None:
-                doubts.append(f"{mode}: {found}")
-        if doubts:
-            return Reply(outcome=Outcome.UNKNOWN, reason="; ".join(doubts))
-        return Reply(outcome=Outcome.NOT_FOUND)
+                doubts[mode] = found
+        reasons = [f"{mode}: {doubt.why}" for mode, doubt in doubts.items()]
+        if "probe" in modes:
+            return Reply(outcome=Outcome.NOT_FOUND, reason="; ".join([*reasons, PROBE]))
+        # It was plainly answered that there is none, but the ledger does not confirm it.
+        none = not doubts or (doubts.keys() == {"ledger"} and "get_by_ref" in modes)
+        return Reply(
+            outcome=Outcome.NOT_FOUND if none else Outcome.UNKNOWN,
+            reason="; ".join(reasons) or None,
+            proves_absence=not doubts,
+            retry_after_s=max((doubt.wait_s or 0 for doubt in doubts.values()), default=0) or None,
+        )
 
-    def _by_reference(self, order: Order) -> Reply | str | None:
+    def _by_reference(self, order: Order) -> Reply | _Doubt | None:
         answer = self._call("GET", PAYOUTS, params={"reference_id": order.reference_id})
         if isinstance(answer, Lost):
             return wire.lost(answer)
@@ -292,15 +314,15 @@ class Ecart:
             return self._no_answer(answer, order)
         items = words.read_list(answer.json(), "data", "payouts")
         if items is None:
-            return "the answer is not a list of payouts"
+            return _Doubt("the answer is not a list of payouts")
         hits = [item for item in items if item.get("reference_id") == order.reference_id]
         if not all(words.read_payout(hit) for hit in hits):
             return _exists(order, UNREAD)
         if hits:
             return _one_of({hit["id"]: self._reply(hit, answer, order) for hit in hits}, order)
-        return "the list is not filtered by the reference id" if items else None
+        return _Doubt("the list is not filtered by the reference id") if items else None
 
-    def _by_ledger(self, order: Order) -> Reply | str | None:
+    def _by_ledger(self, order: Order) -> Reply | _Doubt | None:
         """Source: section 7. Only the ledger's end proves absence: an empty page, or one of those
         with tokens that names no next.
         """
@@ -315,24 +337,24 @@ class Ecart:
                 return self._no_answer(answer, order)
             page = words.read_page(answer)
             if page is None:
-                return "the answer is not a list of transactions"
+                return _Doubt("the answer is not a list of transactions")
             hits = page.hits(config.ledger_reference_fields, order.reference_id)
             if hits:
                 return self._of_entries(hits, order)
             unmarked |= not page.all_tell(config.ledger_reference_fields)
             if not page.entries or (number >= PAGE_NUMBER_MAX and page.last):
-                return "some of its entries tell no reference id" if unmarked else None
+                return _Doubt("some of its entries tell no reference id") if unmarked else None
             new = page.new(seen)
             if not new:
-                return "the ledger repeats itself: it has no end"
+                return _too_long("the ledger repeats itself: it has no end")
             seen |= new
             if number < PAGE_NUMBER_MAX:
                 params = {"page": str(number + 1), **size}
             elif page.following is not None:
                 params = {"next": page.following, **size}
             else:
-                return f"page {number} does not tell where the ledger goes on"
-        return "the ledger is longer than ledger_pages_max allows"
+                return _too_long(f"page {number} does not tell where the ledger goes on")
+        return _too_long("the ledger is longer than ledger_pages_max allows")
 
     def _of_entries(self, hits: Sequence[wire.Json], order: Order) -> Reply:
         """The payout of those entries, read by its id; a person's matter if it cannot be."""
@@ -351,21 +373,11 @@ class Ecart:
                 found[payout["id"]] = self._reply(payout, answer, order)
         return _one_of(found, order) if found else _exists(order, UNREAD)
 
-    def _by_probe(self, order: Order) -> Reply:
-        """The identical create again: a used reference id is refused. Source: section 7."""
-        reply = self._create(order)
-        if reply.outcome is Outcome.EXISTS:
-            return _exists(order, UNREAD)
-        judged = reply.outcome in (Outcome.REFUSED, Outcome.UNKNOWN)
-        if judged and reply.provider_payout_id is None:
-            # What is said of the second create is no proof of what became of the first.
-            return Reply(outcome=Outcome.UNKNOWN, code=reply.code, reason=reply.reason)
-        return reply
-
-    def _no_answer(self, answer: Answer, order: Order) -> Reply | str:
+    def _no_answer(self, answer: Answer, order: Order) -> Reply | _Doubt:
         """An error to one way of looking up: what ends the look-up, or why it does not tell."""
         reply = self._errors.not_done(answer, order)
-        return reply if reply.outcome is not Outcome.UNKNOWN else f"answered {answer.status}"
+        unsure = reply.outcome is Outcome.UNKNOWN
+        return _Doubt(f"answered {answer.status}") if unsure else reply
 
     # Answers.
 
@@ -459,6 +471,10 @@ class Ecart:
             # Else the words of errors are Spanish. Source: section 3.
             headers["Cookie"] = f"lang={self._config.lang_cookie}"
         return headers | ({"Content-Type": "application/json"} if has_body else {})
+
+
+def _too_long(why: str) -> _Doubt:
+    return _Doubt(why, wire.TOO_LONG_WAIT_S)
 
 
 def _path(pattern: str, payout_id: str) -> str:

@@ -90,6 +90,18 @@ def _check_reference_pattern(pattern: str) -> str:
     return pattern
 
 
+# Source: section 7.
+DOCUMENTED_STATUSES: Mapping[str, StatusClass] = {"paid": "paid", "pending": "created"}
+
+
+def _check_statuses(table: Mapping[str, StatusClass]) -> Mapping[str, StatusClass]:
+    for word, meaning in table.items():
+        known = DOCUMENTED_STATUSES.get(word.casefold())
+        if word in DOCUMENTED_STATUSES or known not in (None, meaning):
+            raise ValueError(f"{word!r} is documented, and means {known}")
+    return table
+
+
 class EcartConfig(Model):
     """An account's own keys. "Inferred" marks what no page of the provider says."""
 
@@ -108,14 +120,16 @@ class EcartConfig(Model):
     confirm_path: PayoutPath = "/api/payouts/{id}/confirm"
     status_path: PayoutPath = "/api/payouts/{id}"
 
-    # Inferred, section 7: the ways to look a payout up, in order. Probe, which creates the payout
-    # when it is not there, only after a sandbox has shown that a used reference id is refused.
+    # Inferred, section 7: the ways to look a payout up, in order. With probe, what the others do
+    # not find counts as absent, and the create that follows after `lookup_grace_s` is the test:
+    # only after a sandbox has shown that a used reference id is refused.
     lookup_mode: Annotated[tuple[LookupMode, ...], BeforeValidator(_split)] = (
         "get_by_ref",
         "ledger",
     )
     # Inferred, section 7: where an entry of the ledger has our reference id and its payout's id.
-    ledger_reference_fields: _Names = ("reference_id", "reference")
+    # `reference` is Ecart Pay's own.
+    ledger_reference_fields: _Names = ("reference_id",)
     ledger_payout_id_fields: _Names = ("payout_id", "id")
     # Inferred, section 7. A ledger that is longer than this proves no absence.
     ledger_page_size: Count = 50
@@ -131,7 +145,9 @@ class EcartConfig(Model):
         "USD", "INR", "MXN", "BRL", "COP", "ARS", "GTQ", "CLP", "PEN", "CAD", "EUR", "AUD",
     )  # fmt: skip
     # Inferred, sections 7 and 10: on top of the adapter's own tables.
-    status_map: Mapping[str, StatusClass] = Field(default_factory=dict)
+    status_map: Annotated[Mapping[str, StatusClass], AfterValidator(_check_statuses)] = Field(
+        default_factory=dict
+    )
     error_map: Mapping[int, ErrorClass] = Field(default_factory=dict)
 
     # Inferred, section 8; an empty path: balances are not asked for.

@@ -33,6 +33,8 @@ CLASS_FAULTS: Mapping[ErrorClass, str] = {
 }
 # Answers of servers on the way, which judge the connection and not the payout: RFC 9110, RFC 8470.
 NOT_JUDGED = frozenset({408, 425})
+# A refused key, right or address judges no payout, whatever class its code has.
+NO_JUDGEMENTS = frozenset({401, 403, 405})
 MESSAGES_MAX = 20
 
 
@@ -40,6 +42,13 @@ def error_code(answer: Answer) -> int | None:
     """The provider's own numeric code: it, and no server on the way, has answered."""
     code = wire.number(wire.members(answer.json()).get("code"))
     return int(code) if code is not None and code == code.to_integral_value() else None
+
+
+def is_own(answer: Answer) -> bool:
+    """Whether an error has a code of the provider's; one that repeats the HTTP status is the web
+    server's, as in `{"statusCode": 404, "message": "Route not found", "code": 404}`.
+    """
+    return error_code(answer) not in (None, answer.status)
 
 
 def said(answer: Answer, order: Order | None = None) -> str | None:
@@ -64,7 +73,9 @@ class Errors:
     def kind(self, answer: Answer) -> ErrorClass | None:
         """What the provider's code means; only of a 4xx, which is a judgement."""
         code = error_code(answer) if 400 <= answer.status < 500 else None
-        return None if code is None else self._classes.get(code)
+        kind = None if code is None else self._classes.get(code)
+        judges = kind in ("validation", "duplicate")
+        return None if judges and answer.status in NO_JUDGEMENTS else kind
 
     def refuses_token(self, answer: Answer | Lost) -> bool:
         """Whether a new token is to be asked for."""
@@ -81,7 +92,7 @@ class Errors:
             outcome = Outcome.EXISTS if kind == "duplicate" else Outcome.REFUSED
             return Reply(outcome=outcome, code=str(code), reason=words)
         if kind == "unknown_beneficiary" or (
-            kind is None and answer.status == 404 and code is not None
+            kind is None and answer.status == 404 and is_own(answer)
         ):
             return Reply(
                 outcome=Outcome.UNKNOWN,

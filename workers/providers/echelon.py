@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -34,6 +34,7 @@ from workers.providers.port import (
     Reply,
     Service,
     WebhookAnswers,
+    digest_of,
 )
 from workers.providers.tokens import Fetch, NoToken, Token, Tokens
 from workers.providers.transport import Answer, Lost, Transport
@@ -99,11 +100,10 @@ class Echelon:
         self._transport = transport
         self._tokens = tokens
         self._reader = words.Reader(config)
-        self.capabilities = _capabilities(config)
-        secret = config.secret.get_secret_value()
-        # As it is, and as JSON writes it: an error may repeat what was sent.
-        self._secrets = (secret, json.dumps(secret)[1:-1])
-        self._callback_key = hmac.digest(secret.encode(), b"paybatch callback", "sha256")
+        identity = digest_of(self.name, config.base_url, config.merchant_code)
+        self.capabilities = replace(_capabilities(config), identity=identity)
+        self._secret = config.secret.get_secret_value()
+        self._callback_key = hmac.digest(self._secret.encode(), b"paybatch callback", "sha256")
 
     def why_not(self, order: Order) -> Sequence[tuple[str, str]]:
         """Columns that the platform has no place for."""
@@ -249,7 +249,7 @@ class Echelon:
             headers={**self._headers(content), "Authorization": f"Bearer {token}"},
             content=content,
         )
-        return wire.without(answer, token, *self._secrets)
+        return wire.without(answer, token, self._secret)
 
     def _headers(self, content: bytes | None) -> dict[str, str]:
         """Source: section 2. What we accept is said by the transport."""
@@ -274,7 +274,7 @@ class Echelon:
         content = wire.write_json(
             {
                 "merchantCode": self._config.merchant_code,
-                "secret": self._config.secret.get_secret_value(),
+                "secret": self._secret,
                 "validitySecs": self._config.token_validity_s,
                 **allows,
             }
@@ -291,7 +291,7 @@ class Echelon:
             content=content,
         )
         if isinstance(answer, Lost) or not 200 <= answer.status < 300:
-            raise NoToken(wire.without(answer, *self._secrets))
+            raise NoToken(wire.without(answer, self._secret))
         token = wire.text(wire.members(answer.json()).get("token"))
         if token is None or not _TOKEN.fullmatch(token):
             raise NoToken(answer)

@@ -15,7 +15,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -48,6 +48,7 @@ from workers.providers.port import (
     Reply,
     Service,
     WebhookAnswers,
+    digest_of,
 )
 from workers.providers.tokens import Tokens
 from workers.providers.transport import Answer, Lost, Transport
@@ -156,7 +157,8 @@ class EComCharge:
         self._public_key = (
             read_public_key(config.webhook_public_key) if config.webhook_public_key else None
         )
-        self.capabilities = _capabilities(config)
+        identity = digest_of(self.name, config.base_url, config.shop_id)
+        self.capabilities = replace(_capabilities(config), identity=identity)
 
     def why_not(self, order: Order) -> Sequence[tuple[str, str]]:
         """Source: section 4.1 and part B."""
@@ -181,8 +183,10 @@ class EComCharge:
             why = f"{order.amount.named()} is not a whole amount by currency_decimals; nothing sent"
             return Reply(outcome=Outcome.UNKNOWN, reason=why, needs_person=why)
         content = self._create_body(order, amount)
-        # The idempotency key. Source: section 2.
-        key = {"RequestID": order.reference_id}
+        # The idempotency key, section 2; what was answered to one is answered to it again, so the
+        # create after a plain "not created" needs another. No reference id has a point.
+        number = f".{order.key_no}" if order.key_no else ""
+        key = {"RequestID": order.reference_id + number}
         answer = self._call("POST", self._config.create_path, content=content, headers=key)
         if isinstance(answer, Lost):
             return wire.lost(answer)
@@ -230,7 +234,7 @@ class EComCharge:
         if not (_is_signed(delivery, public) if public else self._is_basic(delivery)):
             return None
         told = words.one(wire.read_json(delivery.body))
-        if told is None or told.get("type") not in (None, "payout"):
+        if told is None or words.type_of(told) not in (None, "payout"):
             return []
         uid = words.uid_of(told)
         marks = [uid, wire.text(told.get("status")), wire.text(told.get("updated_at"))]

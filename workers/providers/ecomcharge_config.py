@@ -53,6 +53,7 @@ FACTS = (
     Fact("an error without an id is looked up", "assumed", "5, 7", ("error_is_refusal",)),
     Fact("a 429 created nothing", "assumed", "7", ("rate_limited_is_not_created",)),
     Fact("words that speak of a duplicate", "assumed", "7", ("duplicate_words",)),
+    Fact("which transactions are payments and no payouts", "assumed", "4.2", ("payment_types",)),
     Fact("words that blame the balance", "assumed", "6", ("low_balance_words",)),
     Fact("faults of the gateway or system judge no payout", "assumed", "7", ("unsure_fields",)),
     Fact("answers repeat what was sent", "assumed", "4.1", ("compares_echo",)),
@@ -189,6 +190,10 @@ StatusWord = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 Path = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_-]+)+$")]
 
 
+# Both of these create; section 4.
+CREATE_PATHS = ("/transactions/payouts", "/transactions/payout")
+
+
 class Method(Model):
     """What one payout method asks for. Source: section 4.1."""
 
@@ -238,7 +243,7 @@ class EComChargeConfig(Model):
     # Inferred, section 7: a create may be sent again for so long; 0: never. Keys are kept for 24 h.
     resend_within_s: Annotated[int, Field(ge=0, le=86_400)] = 72_000
     # Inferred, section 4: pages say plural, the official client posts to the singular.
-    create_path: Path = "/transactions/payouts"
+    create_path: Path = CREATE_PATHS[0]
     precheck_path: Path = "/transactions/payout/precheck"
     # Inferred, section 5: what a status means, where it is not what the table says.
     statuses: Mapping[StatusWord, Literal["processing", "paid", "refused"]] = Field(
@@ -250,10 +255,19 @@ class EComChargeConfig(Model):
     # Inferred, section 7: no create that is answered 429 is stored. False: it may be.
     rate_limited_is_not_created: bool = True
     # Words are compared in lower case. Inferred, sections 6 and 7.
-    duplicate_words: tuple[str, ...] = ("duplicate", "already exists", "already been taken")
+    duplicate_words: tuple[str, ...] = (
+        "duplicate", "already exists", "already been taken", "already been used",
+        "being processed", "in progress",
+    )  # fmt: skip
     low_balance_words: tuple[str, ...] = ("insufficient funds",)
     # Inferred, section 7: errors under these names tell nothing of the payout.
     unsure_fields: tuple[str, ...] = ("gateway", "system")
+    # Inferred, section 4.2: types that a list by tracking id may hold beside payouts. Any other may
+    # have paid somebody, so it proves no absence.
+    payment_types: tuple[StatusWord, ...] = (
+        "payment", "authorization", "capture", "void", "refund", "chargeback", "tokenization",
+        "checkup",
+    )  # fmt: skip
     # A 404 with one of these messages is the platform's own; section 4.2.
     absent_words: tuple[str, ...] = ("not found.", "record not found")
     # Inferred, section 4.1: an answer that repeats a method or customer otherwise is held.
@@ -274,6 +288,8 @@ class EComChargeConfig(Model):
     @model_validator(mode="after")
     def _fits_the_api(self) -> Self:
         cards = self.api == "cards"
+        if self.precheck_path in (self.create_path, *CREATE_PATHS):
+            raise ValueError(f"precheck_path must not be where payouts are created: {CREATE_PATHS}")
         if self.precheck and cards:
             raise ValueError('precheck = true needs api = "beyag"')
         for name, known in (("sender", _PERSON), ("sender_billing_address", _ADDRESS)):

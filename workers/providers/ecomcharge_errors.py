@@ -30,6 +30,7 @@ from workers.providers.transport import Answer
 from workers.record.status import Outcome
 
 MESSAGES_MAX = 50
+WORDS_READ_MAX = 10_000
 DEPTH_MAX = 8
 
 # The whole account's fault. Source: section 7.
@@ -87,6 +88,20 @@ def said(answer: Answer, order: Order | None = None) -> str | None:
     return wire.masked("; ".join(words), order) or None
 
 
+def _repeats(answer: Answer, order: Order, config: EComChargeConfig) -> bool:
+    """Whether any words of the answer say that the payout, or its key, is known already: it may
+    have been stored under an earlier request, or be at work still.
+    """
+    document = answer.json()
+    told = wire.members(document)
+    places = (told, wire.members(told.get("response")), *(entries(document) or ()))
+    texts = [str(message) for message in messages(document)]
+    for place in places:
+        texts += [wire.text(place.get(name)) or "" for name in ("friendly_message", "message")]
+    told_as = wire.masked("; ".join(texts), order, chars_max=WORDS_READ_MAX)
+    return holds(told_as, config.duplicate_words)
+
+
 def refusal(answer: Answer, order: Order) -> str:
     """Why the platform would refuse: its code and words, masked."""
     code = word(wire.members(answer.json()).get("code"), order)
@@ -122,6 +137,10 @@ def not_created(answer: Answer, order: Order, config: EComChargeConfig) -> Reply
     if status == 409:
         words = said(answer, order) or "perhaps the same request is still at work"
         return Reply(outcome=Outcome.EXISTS, code="409", reason=words)
+    judges = 400 <= status < 500 and status not in ACCOUNT_FAULTS
+    if judges and _repeats(answer, order, config):
+        reply = wire.rate_limited(answer) if status == 429 else _unsure(answer, order)
+        return replace(reply, outcome=Outcome.EXISTS, refusal=None)
     if status in (400, 422):
         return _judged(answer, order, config)
     if status == 429 and not config.rate_limited_is_not_created:
@@ -140,9 +159,22 @@ def _without_id(answer: Answer, order: Order, config: EComChargeConfig) -> Reply
     if str(told.get("status")).lower() != "error":
         return wire.unknown(answer, "no payout with an id in the answer")
     reason = wire.masked(wire.text(told.get("message")) or "no message", order)
+    if _repeats(answer, order, config):
+        return Reply(outcome=Outcome.EXISTS, status="error", code="error", reason=reason)
     if config.error_is_refusal:
         return Reply(outcome=Outcome.REFUSED, status="error", code="error", reason=reason)
     return replace(wire.unknown(answer, reason), refusal=f"error: {reason}")
+
+
+def _unsure(answer: Answer, order: Order) -> Reply:
+    """Nothing can be concluded of the platform's own words."""
+    code, reason = word(wire.members(answer.json()).get("code"), order), said(answer, order)
+    return Reply(
+        outcome=Outcome.UNKNOWN,
+        code=code or str(answer.status),
+        reason=reason,
+        refusal=f"{answer.status}: {named(code, reason or 'no message')}",
+    )
 
 
 def _judged(answer: Answer, order: Order, config: EComChargeConfig) -> Reply:
@@ -150,15 +182,10 @@ def _judged(answer: Answer, order: Order, config: EComChargeConfig) -> Reply:
     document = answer.json()
     raw = wire.members(document).get("code")
     means, code = means_of(raw), word(raw, order)
-    reason = said(answer, order)
+    unsure = _unsure(answer, order)
+    reason = unsure.reason
     told = named(code, reason or "no message")
-    unsure = Reply(
-        outcome=Outcome.UNKNOWN,
-        code=code or str(answer.status),
-        reason=reason,
-        refusal=f"{answer.status}: {told}",
-    )
-    if means is Means.DUPLICATE or holds(reason or "", config.duplicate_words):
+    if means is Means.DUPLICATE:
         return replace(unsure, outcome=Outcome.EXISTS, refusal=None)
     if "transaction" in wire.members(document):
         return _without_id(answer, order, config)

@@ -39,6 +39,8 @@ STATES: Mapping[str, tuple[Outcome, str]] = {
     "error": (Outcome.PROCESSING, "the provider calls it an error, but has stored it"),
     "deleted": (Outcome.REFUSED, "it was removed over the provider's API"),
 }
+# Words for a failure in a gateway's own part, `payout.status`, of a transaction that failed.
+LEG_FAILED = frozenset({"error", "declined", "rejected", "canceled", "cancelled"})
 
 
 class Means(StrEnum):
@@ -144,6 +146,12 @@ def entries(document: Any) -> list[wire.Json] | None:
     return [wire.members(item["transaction"]) if "transaction" in item else item for item in items]
 
 
+def type_of(told: wire.Json) -> str | None:
+    """What kind of transaction it is, in lower case; None where it does not say."""
+    value = told.get("type")
+    return None if value is None else str(value).lower()
+
+
 def one(document: Any) -> wire.Json | None:
     """The one payout that an answer is about; None unless it has an id."""
     found = entries(document)
@@ -224,6 +232,9 @@ def _state(told: wire.Json, config: EComChargeConfig, order: Order | None) -> _S
     leg = wire.text(wire.members(told.get("payout")).get("status"))
     if leg is not None and leg.lower() != status.lower():
         other, warning = _outcome(leg, config, order)
+        name = leg.lower()
+        if outcome is Outcome.REFUSED and name in LEG_FAILED and name not in config.statuses:
+            other, warning = Outcome.REFUSED, ""
         warnings.append(warning)
         if Outcome.PROCESSING in (outcome, other):
             outcome = Outcome.PROCESSING
@@ -290,7 +301,7 @@ def differences(
     mode = told.get("test")
     if mode is not None and mode != config.test_mode:
         yield f"test: {word(mode, order)}, sent: {str(config.test_mode).lower()}"
-    if told.get("type") not in (None, "payout"):
+    if type_of(told) not in (None, "payout"):
         yield f"type: {word(told['type'], order)}, sent: payout"
 
 
@@ -324,26 +335,36 @@ def _bare(text: str) -> str:
 
 def from_list(answer: Answer, order: Order, config: EComChargeConfig) -> Reply:
     """What a list by tracking id says: the one payout that did not fail is ours."""
-    listed = entries(answer.json())
+    document = answer.json()
+    listed = entries(document)
+    outer = wire.members(document)
+    if outer.get("errors") or wire.members(outer.get("response")).get("errors"):
+        return wire.unknown(answer, "the answer tells of errors")
     if listed is None:
         return wire.unknown(answer, "the answer is not a list of payouts")
     if any(map(_unreadable, listed)):
         return wire.unknown(answer, "a payout of the list cannot be read")
     ours = [told for told in listed if told.get("tracking_id") == order.reference_id]
-    hits = {uid_of(told): told for told in ours if told.get("type") in (None, "payout")}
-    if hits:
-        return _from_hits(list(hits.values()), order, config)
+    hits = {uid_of(told): told for told in ours if type_of(told) in (None, "payout")}
+    found = _from_hits(list(hits.values()), order, config) if hits else None
+    known = (None, "payout", *config.payment_types)
+    strange = any(type_of(told) not in known for told in ours)
+    if strange and (found is None or found.outcome is Outcome.REFUSED):
+        return wire.unknown(answer, "a transaction of an unlisted type carries this reference id")
+    if found is not None:
+        return found
     # Absence is proven only by a whole list of what was asked for.
     if len(ours) < len(listed):
         return wire.unknown(answer, "the list holds what was not asked for")
     if len(listed) >= LIST_MAX[config.api]:
-        return wire.unknown(answer, "the list is full, and the payout may be beyond its end")
+        full = wire.unknown(answer, "the list is full, and the payout may be beyond its end")
+        return replace(full, retry_after_s=wire.TOO_LONG_WAIT_S)
     return Reply(outcome=Outcome.NOT_FOUND)
 
 
 def _unreadable(told: wire.Json) -> bool:
     """Whether this may be a payout of ours and cannot be told; payments are listed too."""
-    if told.get("type") not in (None, "payout"):
+    if type_of(told) not in (None, "payout"):
         return False
     # Without a type, only a payout's own member tells it from a payment.
     typed = told.get("type") is not None or isinstance(told.get("payout"), dict)

@@ -48,6 +48,7 @@ from workers.providers.port import (
     Reply,
     Service,
     WebhookAnswers,
+    digest_of,
 )
 from workers.providers.tokens import NoToken, Token, Tokens
 from workers.providers.transport import Answer, Lost, Transport
@@ -76,10 +77,12 @@ def _capabilities(config: ETpayConfig) -> Capabilities:
 class _BrokenOff(Exception):
     """The date query was not read to its end."""
 
-    def __init__(self, cause: Answer | Lost, why: str = "") -> None:
+    def __init__(self, cause: Answer | Lost, why: str = "", *, wait_s: int | None = None) -> None:
         super().__init__(why)
         self.cause = cause
         self.why = why
+        # So soon it would be the same again.
+        self.wait_s = wait_s
 
 
 class ETpay:
@@ -120,7 +123,8 @@ class ETpay:
         self._tokens = tokens
         self._read = words.Reader(config)
         self._zone = ZoneInfo(config.range_timezone)
-        self.capabilities = _capabilities(config)
+        identity = digest_of(self.name, config.base_url, config.merchant_code)
+        self.capabilities = replace(_capabilities(config), identity=identity)
 
     def why_not(self, order: Order) -> Sequence[tuple[str, str]]:
         """Source: section 4."""
@@ -175,7 +179,8 @@ class ETpay:
 
     def look_up(self, order: Order) -> Reply:
         """Read by our reference id, then by date: only both together prove absence, and only if
-        the date query shows other payouts. Source: sections 5, 6 and 9.
+        the date query shows other payouts. One that finds nothing while the other does not tell is
+        "not found" without proof. Source: sections 5, 6 and 9.
         """
         try:
             return self._looked_up(order)
@@ -192,7 +197,11 @@ class ETpay:
         answer = self._send("GET", path)
         if isinstance(answer, Lost):
             return wire.lost(answer)
-        first = wire.unknown(answer, "absence cannot be proved: no query by our own id is set")
+        first = Reply(
+            outcome=Outcome.NOT_FOUND,
+            reason="absence cannot be proved: no query by our own id is set",
+            proves_absence=False,
+        )
         if config.status_by_order_path:
             first = self._by_reference(answer, order)
         if first.outcome not in (Outcome.NOT_FOUND, Outcome.UNKNOWN) or first.retry_after_s:
@@ -213,7 +222,10 @@ class ETpay:
         payouts = self._read.payouts(answer.json())
         if payouts is None:
             return wire.unknown(answer, "the answer cannot be read")
-        return self._from_hits(payouts, order) or Reply(outcome=Outcome.NOT_FOUND)
+        # Other payouts than what was asked for: it is not there, but nothing says so plainly.
+        others = "the query by our own id shows other payouts" if payouts else None
+        none = Reply(outcome=Outcome.NOT_FOUND, reason=others)
+        return self._from_hits(payouts, order) or none
 
     def _by_days(self, order: Order, days: tuple[date, date], *, otherwise: Reply) -> Reply:
         """What the date query says: `otherwise` where it works and does not have it either."""
@@ -222,7 +234,7 @@ class ETpay:
             for payouts in self._pages(*days, pages_max=self._config.lookup_pages_max):
                 seen += payouts
         except _BrokenOff as broken:
-            return self._from_hits(seen, order) or self._not_listed(broken, order)
+            return self._from_hits(seen, order) or self._not_listed(broken, order, otherwise)
         if not seen:
             # Without another payout there nothing shows that the query works.
             return replace(
@@ -419,13 +431,29 @@ class ETpay:
                 raise _BrokenOff(answer, "an empty page before the last one")
             if number >= pages if pages is not None else not page.payouts:
                 return
-        raise _BrokenOff(answer, f"the list has more than {pages_max} pages")
+        why = f"the list has more than {pages_max} pages"
+        raise _BrokenOff(answer, why, wait_s=wire.TOO_LONG_WAIT_S)
 
-    def _not_listed(self, broken: _BrokenOff, order: Order) -> Reply:
+    def _not_listed(self, broken: _BrokenOff, order: Order, otherwise: Reply) -> Reply:
+        """What a look-up says whose date query broke off: not found, but without proof, where the
+        query by our own id has said that there is none.
+        """
+        reply = self._why_not_listed(broken, order)
+        none = otherwise.outcome is Outcome.NOT_FOUND and otherwise.reason is None
+        if reply.outcome is not Outcome.UNKNOWN or not none:
+            return reply
+        return replace(
+            reply,
+            outcome=Outcome.NOT_FOUND,
+            proves_absence=False,
+            retry_after_s=max(reply.retry_after_s or 0, wire.TOO_LONG_WAIT_S),
+        )
+
+    def _why_not_listed(self, broken: _BrokenOff, order: Order) -> Reply:
         if isinstance(broken.cause, Lost):
             return wire.lost(broken.cause)
         if broken.why:
-            return wire.unknown(broken.cause, broken.why)
+            return replace(wire.unknown(broken.cause, broken.why), retry_after_s=broken.wait_s)
         if broken.cause.status == 404:
             return wire.unknown(broken.cause, "the date query answered 404: is list_path right?")
         return self._read.not_done(broken.cause, order)

@@ -221,7 +221,16 @@ class KnownError(Model):
 
 
 def _any_case(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.casefold(): value for key, value in table.items()}
+    folded: dict[str, Any] = {}
+    for key, value in table.items():
+        if folded.setdefault(key.casefold(), value) != value:
+            raise ValueError(f"{key!r} stands there in another case with another meaning")
+    return folded
+
+
+def _on_top(table: Mapping[str, Form]) -> dict[str, Form]:
+    """The table of statuses with an account's own words."""
+    return {**STATUS_MAP, **_any_case(table)}
 
 
 # Section 5. Not published: an assumption.
@@ -293,7 +302,8 @@ class ETpayConfig(Model):
     login_fault_statuses: Statuses = (400, 401, 403, 404, 405)
 
     # Sections 4 and 5.
-    status_map: Annotated[Mapping[str, Form], AfterValidator(_any_case)] = STATUS_MAP
+    # On top of the table above: an entry adds a word, or gives one another meaning.
+    status_map: Annotated[Mapping[str, Form], AfterValidator(_on_top)] = STATUS_MAP
     reference_id_chars_max: Count = 64
     reference_id_char: Text = "[A-Za-z0-9-]"
     bank_code_style: Literal["cmf3", "etpay_enum"] = "cmf3"
@@ -324,7 +334,7 @@ class ETpayConfig(Model):
 
     # Section 9.
     create_is_idempotent: bool = False
-    accepted_statuses: Statuses = (200, 201)
+    accepted_statuses: tuple[Annotated[int, Field(ge=200, le=299)], ...] = (200, 201)
     # What is answered so was not stored; without its status here it may have been.
     not_created_statuses: tuple[Literal[401, 403, 404, 405, 429], ...] = (401, 403, 404, 405, 429)
     # A 400 or 422 with an unknown code is final too.
@@ -337,7 +347,7 @@ class ETpayConfig(Model):
     duplicate_words: Words = ("duplicate", "duplicad", "already exists", "ya existe")
     # How many days before the provider's own today a look-up reads: more than lookup_max_s, and
     # one more.
-    lookup_days: Annotated[int, Field(ge=1, le=366)] = 3
+    lookup_days: Annotated[int, Field(ge=2, le=366)] = 3
     lookup_pages_max: Count = 20
 
     @property

@@ -60,6 +60,8 @@ ACCOUNT_FAULTS: Mapping[int, str] = {
     404: "base_url or a path in the settings is wrong",
     405: "base_url or a path in the settings is wrong: the address does not take this call",
 }
+# Words or codes that speak of a payout prove nothing where its create was turned away unread.
+_JUDGEMENTS = frozenset({Outcome.EXISTS, Outcome.REFUSED})
 # Answers of servers on the way, which judge the connection and not the payout: RFC 9110, RFC 8470.
 _NOT_JUDGED = frozenset({408, 425})
 
@@ -347,6 +349,8 @@ class Reader:
         error = self.error(answer.json(), order)
         known = config.error_map.get((error.code or "").casefold())
         kind = (known.meaning if known else self._meant(error, order)) if judged else None
+        if kind is not None and status in ACCOUNT_FAULTS and ERRORS[kind] in _JUDGEMENTS:
+            kind = None
         code = error.code or str(status)
         text = known.text if known else ""
         reason = _explained(error, text)

@@ -43,6 +43,7 @@ from workers.providers.port import (
     Reply,
     Service,
     WebhookAnswers,
+    digest_of,
 )
 from workers.providers.tokens import Tokens
 from workers.providers.transport import Answer, Lost, Transport
@@ -90,11 +91,13 @@ class Payelata:
     ) -> None:
         self._config = config
         self._transport = transport
-        self.capabilities = _capabilities(
+        can = _capabilities(
             config.reference_id_chars_max,
             config.reference_id_char,
             webhooks=config.signing_key is not None,
         )
+        identity = digest_of(self.name, config.base_url, config.account_id)
+        self.capabilities = replace(can, identity=identity)
 
     def why_not(self, order: Order) -> Sequence[tuple[str, str]]:  # noqa: ARG002 - as the port asks
         """Nothing beside the services' own rules, which the provider lists."""
@@ -183,7 +186,9 @@ class Payelata:
             seen |= new
             params = page.following
         return Reply(
-            outcome=Outcome.UNKNOWN, reason="the list is longer than what a look-up may read"
+            outcome=Outcome.UNKNOWN,
+            reason="the list is longer than what a look-up may read",
+            retry_after_s=wire.TOO_LONG_WAIT_S,
         )
 
     def read_webhook(self, delivery: Delivery) -> Sequence[News] | None:

@@ -7,11 +7,12 @@ sleeps, reads the environment or touches a state. What a provider cannot do is s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -37,6 +38,7 @@ __all__ = [
     "Support",
     "Verifier",
     "WebhookAnswers",
+    "digest_of",
     "installed_providers",
     "load_provider",
 ]
@@ -60,7 +62,10 @@ class Capabilities:
     # A create that is sent again with the same key and the same bytes, so long after its first
     # send, is the same create; None: the provider knows no such key.
     repeatable_for_s: float | None = None
-    # A digest of the settings that shape a create's bytes, where repeating needs the same bytes.
+    # Digests of whom we pay through (address and merchant), and of the settings that shape a
+    # create's bytes, where repeating needs the same bytes. A payout that may have been sent is
+    # sent again only where both are as they were.
+    identity: str = ""
     shape: str = ""
     # A payout can be looked up by our reference id.
     look_up: bool
@@ -83,6 +88,11 @@ class Capabilities:
     list_payouts: bool
     # Any `customer.*` column needs `customer.reference_id` beside it.
     customer_reference: bool = False
+
+
+def digest_of(*parts: object) -> str:
+    """A short digest for `identity` and `shape`; equal for equal parts."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 Support = Literal["documented", "seen", "assumed"]
@@ -215,7 +225,8 @@ class Provider(Protocol):
 
     def why_not(self, order: Order) -> Sequence[tuple[str, str]]:
         """What of an order the provider would not take, beside what its services' rules say: each
-        a column ("fields.rut") and what was expected there. Asks nobody.
+        a column ("fields.rut") and what was expected there. Asks nobody. The order may break those
+        rules, so that all faults of a row are told at once: any field may be missing or wrong.
         """
         ...
 
@@ -310,10 +321,46 @@ def load_provider(name: str) -> type[Provider]:
     `paybatch.providers`.
 
     Raises:
-        SettingsError: none is installed under that name.
+        SettingsError: none is installed under that name, or several are, or it is no adapter.
     """
-    for point in entry_points(group=ENTRY_POINTS, name=name):
+    points = {point.value: point for point in entry_points(group=ENTRY_POINTS, name=name)}
+    if not points:
+        known = ", ".join(installed_providers())
+        raise SettingsError([f"provider {name!r} is not installed; installed are: {known}"])
+    if len(points) > 1:
+        which = " and ".join(sorted(map(_plug_in, points.values())))
+        raise SettingsError(
+            [f"provider {name!r} is installed more than once: {which}; uninstall all but one"]
+        )
+    (point,) = points.values()
+    try:
         adapter: type[Provider] = point.load()
-        return adapter
-    known = ", ".join(installed_providers())
-    raise SettingsError([f"provider {name!r} is not installed; installed are: {known}"])
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise SettingsError(
+            [f"provider {name!r}, {_plug_in(point)}, cannot be imported: {why}"]
+        ) from error
+    if missing := _missing(adapter):
+        raise SettingsError(
+            [f"provider {name!r}, {_plug_in(point)}, is no adapter; it lacks: {missing}"]
+        )
+    return adapter
+
+
+def _plug_in(point: EntryPoint) -> str:
+    """`acme:Acme of acme-paybatch 0.1`."""
+    return f"{point.value} of {point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def _missing(adapter: object) -> str:
+    """What of the port an adapter does not have."""
+    if not isinstance(adapter, type):
+        return "a class"
+    members = [*Provider.__annotations__, *vars(Provider)]
+    # What is only inherited from the port itself is not there either.
+    return ", ".join(
+        each
+        for each in members
+        if not each.startswith("_")
+        and getattr(adapter, each, None) in (None, getattr(Provider, each, None))
+    )

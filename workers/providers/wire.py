@@ -6,6 +6,7 @@ into a text that leaves this module.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -29,6 +30,8 @@ WORD_CHARS_MAX = 64
 DIGITS_MAX = 28
 RETRY_AFTER_S_DEFAULT = 5
 RETRY_AFTER_S_MAX = 3600
+# A list that was too long for one look-up will be so again soon.
+TOO_LONG_WAIT_S = 300
 
 # Writing.
 
@@ -157,13 +160,27 @@ def word(value: Any) -> str | None:
 
 
 def without(answer: Answer | Lost, *secrets: str) -> Answer | Lost:
-    """The answer, where an error's words may repeat what was sent, without our secrets."""
+    """The answer, where an error's words may repeat what was sent, without our secrets: as they
+    are, and as JSON may write them.
+    """
     if isinstance(answer, Lost) or answer.status < 400:
         return answer
     body = answer.body
     for secret in secrets:
-        body = body.replace(secret.encode(), b"***")
+        if secret:
+            body = re.sub(b"".join(map(_written, secret)), b"***", body)
     return replace(answer, body=body)
+
+
+def _written(char: str) -> bytes:
+    """A pattern of one character in all its forms: writers of JSON escape more or less."""
+    if char.isascii() and char.isalnum():
+        return char.encode()
+    code_units = char.encode("utf-16-be", "surrogatepass")
+    escaped = "".join(rf"\\u{code_units[at : at + 2].hex()}" for at in range(0, len(code_units), 2))
+    forms = {json.dumps(char, ensure_ascii=False)[1:-1], "\\/" if char == "/" else char, char}
+    spelt = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
+    return f"(?:{spelt}|(?i:{escaped}))".encode(errors="surrogatepass")
 
 
 def retry_after_s(answer: Answer, default: int | None = RETRY_AFTER_S_DEFAULT) -> int | None:

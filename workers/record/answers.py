@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from workers.record.database import Database
+from workers.record.due import SENDING_ONLY
 from workers.record.money import Currency, Money
-from workers.record.status import OPEN, State
-from workers.record.tables import payout_events, payouts
+from workers.record.status import MOVED, OPEN, State
+from workers.record.tables import accounts, payout_events, payouts
 
 PAGE_ROWS = 2_000
 
@@ -29,7 +30,8 @@ class Tally:
     account: str
     count: int
     amount: Money
-    # What the provider said that it took, in minor units by currency code.
+    # What the provider took, in minor units by currency code: none where no money moved, whatever
+    # it had said of a fee before.
     fees: Mapping[str, int]
 
 
@@ -66,7 +68,9 @@ class Answers:
                     account=row.account,
                     count=row.number,
                     amount=Money(int(row.minor), Currency(row.currency, row.currency_exponent)),
-                    fees={row.fee_currency: int(row.fee_minor)} if row.fee_currency else {},
+                    fees={row.fee_currency: int(row.fee_minor)}
+                    if row.fee_currency and row.state in MOVED
+                    else {},
                 )
                 for row in rows
             ]
@@ -155,6 +159,21 @@ class Answers:
                 )
             )
             return {row.account: row.id for row in rows}
+
+    def next_due(self, batch_id: str) -> datetime | None:
+        """When the next open payout of a batch is due; None: none, or all are of accounts that are
+        paused.
+        """
+        goes_on = or_(
+            accounts.c.paused_kind.is_(None),
+            and_(accounts.c.paused_kind.in_(SENDING_ONLY), payouts.c.state != State.QUEUED),
+        )
+        with self.database.read() as connection:
+            return connection.execute(
+                select(func.min(payouts.c.due_at))
+                .select_from(payouts.join(accounts, accounts.c.name == payouts.c.account))
+                .where(payouts.c.batch_id == batch_id, payouts.c.state != State.PAID, goes_on)
+            ).scalar_one_or_none()
 
     def open_ages(self, batch_id: str) -> Mapping[State, datetime]:
         """The longest open payout of each open state: when it was sent, or stored."""

@@ -94,10 +94,10 @@ class Database:
                     _upgrade(self.engine)
         except (OSError, sqlite3.Error, DBAPIError) as error:
             why = error.orig if isinstance(error, DBAPIError) else error
-            raise OperatorError(f"the database {self._name()} cannot be used: {why}") from error
+            raise OperatorError(f"the database {self.shown} cannot be used: {why}") from error
         except CommandError as error:
             raise OperatorError(
-                f"the database {self._name()} was made by a newer Paybatch: {error}"
+                f"the database {self.shown} was made by a newer Paybatch: {error}"
             ) from error
 
     @contextlib.contextmanager
@@ -120,8 +120,12 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
-    def _name(self) -> str:
-        return self.engine.url.render_as_string(hide_password=True)
+    @property
+    def shown(self) -> str:
+        """Its address without user, password and query, which may hold another password."""
+        url = self.engine.url
+        port = f":{url.port}" if url.port else ""
+        return f"{url.drivername}://{url.host or ''}{port}/{url.database or ''}"
 
     def _revision(self) -> str | None:
         with self.engine.connect() as connection:

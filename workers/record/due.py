@@ -137,12 +137,3 @@ class DueWork:
                 )
                 .values(due_at=due_at, announced_until=None)
             )
-
-    def next_due(self, batch_id: str) -> datetime | None:
-        """When the next open payout of a batch is due; None: none, by itself."""
-        with self.database.read() as connection:
-            return connection.execute(
-                select(func.min(payouts.c.due_at)).where(
-                    payouts.c.batch_id == batch_id, payouts.c.state != State.PAID
-                )
-            ).scalar_one_or_none()

@@ -34,6 +34,10 @@ class Order:
     description: str = ""
     # The reference id of the failed payout that this one pays again.
     replaces: str = ""
+    # How often the provider had answered that nothing was created, before any doubt: where it
+    # keeps what it answered to an idempotency key, the next create needs the next key. Not the
+    # maker's, so not part of what is sealed.
+    key_no: int = 0
 
     def canonical(self) -> bytes:
         """The same bytes for the same content, whatever the order of columns: what is hashed and
@@ -137,9 +141,13 @@ class Payout:
     state: State
     provider_payout_id: str | None
     provider_status: str | None
+    # The provider's id that it asked about and was told to pay under.
+    confirmed_id: str | None
     attempts: int
     # Attempts that an account fault answered: they do not count against the limit.
     attempts_excused: int
+    # Attempts before a person had it tried anew: they do not count any more.
+    attempts_base: int
     # The claim's number: every write-back names it, so a worker that lost its claim cannot write.
     claim_no: int
     claimed_until: datetime | None
@@ -156,9 +164,14 @@ class Payout:
     # Unlisted refusals of its creates: the first and the latest.
     refusal_first: str | None
     refusal_last: str | None
-    # Sent before and proven absent, where a repeat needs the same key and bytes: until when it may
-    # be sent again, and the shape of what was sent.
+    # When a create of it was first left open: it may have been sent, whatever was answered later.
+    doubted_at: datetime | None
+    # How often nothing was created, before any doubt: the number of its idempotency key.
+    key_no: int
+    # Sent before and proven absent, where a repeat needs the same key: until when it may be sent
+    # again.
     repeat_until: datetime | None
+    # Through whom and in what shape it was sent; None: not known.
     shape: str | None
     # An accepted answer that differed from what was sent; a second doubt holds the payout.
     doubt: str | None

@@ -6,6 +6,7 @@ a worker writes back names its claim; a claim that was lost meanwhile cannot wri
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,11 +29,11 @@ from workers.record.accounts import block, pause
 from workers.record.database import Database
 from workers.record.due import CLAIMABLE, NOW
 from workers.record.model import Order, Payout, Reply
-from workers.record.money import Currency, Money
-from workers.record.status import MAYBE_SENT, Move, State, Step, sources_of
+from workers.record.rows import money_of, payout_of
+from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step, sources_of
 from workers.record.tables import UtcDateTime, accounts, batches, payout_events, payouts
 from workers.record.vault import Vault
-from workers.record.verdict import Policy, Verdict, judge, not_again
+from workers.record.verdict import Policy, Verdict, judge, not_again, polls_on
 
 WORKER = "worker"
 SWEEP = "sweep"
@@ -109,7 +110,8 @@ class Store:
             intent = {
                 **claimed,
                 "attempts": row.attempts + 1,
-                "sent_at": row.sent_at or now,
+                # What was turned away was not sent: the time of what may be there counts.
+                "sent_at": now if row.doubted_at is None else row.sent_at,
                 "last_sent_at": now,
                 "lookups": 0,
                 "polls": 0,
@@ -117,7 +119,7 @@ class Store:
             }
             moves = [(State.CREATING, f"intent to create, attempt {row.attempts + 1}")]
             row = _move(connection, row, moves, intent, actor=WORKER, now=now)
-            return Claim(payout_of(row), claim.order)
+            return Claim(payout_of(row), replace(claim.order, key_no=row.key_no))
 
     def record(
         self,
@@ -141,8 +143,8 @@ class Store:
             StaleState: the claim was lost; whoever has it now looks the payout up.
         """
         verdict = judge(payout, step, reply, policy, now)
-        polls_on = _polls_on(payout, reply, verdict, keep_s)
-        if polls_on and not verdict.moves and set(verdict.changes) <= _COUNTED_ONLY:
+        here = polls_on(payout, reply, verdict, keep_s)
+        if here and not verdict.moves and set(verdict.changes) <= _COUNTED_ONLY:
             # Nothing that a crash could lose: the count of polls is stored with the next news.
             waiting = replace(payout, polls=verdict.changes.get("polls", payout.polls))
             return Recorded(waiting, Step.POLL, verdict.wait_s)
@@ -152,7 +154,7 @@ class Store:
         with self.database.write() as connection:
             verdict = _with_release(connection, payout, verdict, policy, now)
             changes = dict(verdict.changes)
-            if verdict.next_step is None and not polls_on:
+            if verdict.next_step is None and not here:
                 due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
                 changes |= {**_GIVEN_BACK, "due_at": due_at}
             changes["claims_silent"] = 0
@@ -176,8 +178,19 @@ class Store:
             elif reply.retry_after_s is not None and reply.code == "429":
                 blocked_until = now + timedelta(seconds=reply.retry_after_s)
                 block(connection, payout.account, blocked_until)
-        next_step = Step.POLL if polls_on else verdict.next_step
+        next_step = Step.POLL if here else verdict.next_step
         return Recorded(payout_of(row), next_step, verdict.wait_s)
+
+    def waiting_order(self, account: str) -> Order | None:
+        """The order that has waited longest in an account, to ask its provider about."""
+        which = (payouts.c.account == account, payouts.c.state.in_(OPEN))
+        oldest = select(payouts).where(*which).order_by(payouts.c.due_at).limit(5)
+        with self.database.read() as connection:
+            rows = connection.execute(oldest).all()
+        for row in rows:
+            with contextlib.suppress(VaultError):
+                return self.order_of(row)
+        return None
 
     def account_of(self, payout_id: int) -> str | None:
         """The account that pays it; None: no such payout."""
@@ -199,7 +212,12 @@ class Store:
             rows = connection.execute(locked, {"now": now}).all()
             for row in rows:
                 # The new claim number fences off a worker that was only asleep.
-                fence = {**_GIVEN_BACK, "due_at": now, "claim_no": row.claim_no + 1}
+                fence = {
+                    **_GIVEN_BACK,
+                    "due_at": now,
+                    "claim_no": row.claim_no + 1,
+                    "doubted_at": row.doubted_at or now,
+                }
                 moves = [(State.UNKNOWN, "its worker was not heard of again")]
                 _move(connection, row, moves, fence, actor=SWEEP, now=now)
         return len(rows)
@@ -229,7 +247,15 @@ class Store:
                 changes |= {"failure_code": "decided", "failure_reason": reason}
             if target is State.QUEUED:
                 # Its tries count anew; it is looked up before it is sent all the same.
-                changes |= {"attempts_excused": row.attempts, "repeat_until": None, "shape": None}
+                changes |= {
+                    "attempts_base": row.attempts,
+                    "attempts_excused": 0,
+                    "doubted_at": row.doubted_at or now,
+                    "refusal_first": None,
+                    "refusal_last": None,
+                    "repeat_until": None,
+                    "shape": None,
+                }
             return payout_of(
                 _move(
                     connection, row, [(target, f"decided: {reason}")], changes, actor=actor, now=now
@@ -341,32 +367,6 @@ _MAY_SEND = (
 # News of a poll that says nothing new: stored with the next that does.
 _COUNTED_ONLY = frozenset({"polls", "provider_status", "provider_payout_id"})
 _GIVEN_BACK: Mapping[str, Any] = {"claimed_until": None, "announced_until": None, "due_at": None}
-
-
-def payout_of(row: Row[Any]) -> Payout:
-    """The table's row as a value."""
-    return Payout(
-        amount=money_of(row),
-        state=State(row.state),
-        **{name: getattr(row, name) for name in _SAME_NAMES},
-    )
-
-
-def money_of(row: Row[Any]) -> Money:
-    """The row's amount."""
-    return Money(row.amount_minor, Currency(row.currency, row.currency_exponent))
-
-
-_SAME_NAMES = tuple(name for name in Payout.__dataclass_fields__ if name not in ("amount", "state"))
-
-
-def _polls_on(payout: Payout, reply: Reply, verdict: Verdict, keep_s: float) -> bool:
-    """Whether the payout is open at the provider and its next poll is near enough to wait for."""
-    if reply.account_fault is not None or reply.retry_after_s is not None:
-        return False
-    state = verdict.moves[-1][0] if verdict.moves else payout.state
-    is_open = state in (State.CREATED, State.PROCESSING) and verdict.next_step is None
-    return is_open and verdict.wait_s is not None and verdict.wait_s <= keep_s
 
 
 def _fenced(connection: Connection, payout: Payout) -> Row[Any]:

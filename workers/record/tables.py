@@ -169,7 +169,12 @@ payouts = Table(
     Column("refusal_first", Text),
     Column("refusal_last", Text),
     Column("doubt", Text),
-    # Where sending again needs the same key and bytes: until when, and in what shape it was sent.
+    # Creates before a person had it tried anew; when one was first left open; how often nothing
+    # was created, before any doubt.
+    Column("attempts_base", Integer, nullable=False, server_default="0"),
+    Column("doubted_at", UtcDateTime),
+    Column("key_no", Integer, nullable=False, server_default="0"),
+    # Where sending again needs the same key: until when. Through whom, in what shape it was sent.
     Column("repeat_until", UtcDateTime),
     Column("shape", Text),
     # The one provider payout id that was told, when asked, to go ahead.

@@ -69,7 +69,12 @@ class TokenBook:
 
     def forget_old(self, now: datetime) -> int:
         """Delete what nobody uses any more; a number of rows."""
-        old = tokens.c.usable_until < now - timedelta(seconds=OLD_S)
+        ended = now - timedelta(seconds=OLD_S)
+        never = and_(
+            tokens.c.usable_until.is_(None),
+            or_(tokens.c.fetching_until.is_(None), tokens.c.fetching_until < ended),
+        )
+        old = or_(tokens.c.usable_until < ended, never)
         with self.database.read() as connection:
             if connection.execute(select(tokens.c.name).where(old).limit(1)).first() is None:
                 return 0

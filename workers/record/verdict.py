@@ -23,6 +23,7 @@ WATCH_EVERY_S = 86_400
 # `attempts_max`; but every loop ends somewhere.
 EXCUSED_MAX = 100
 
+RESHAPED = "it may have been sent before, and the account's settings have changed since"
 _TOO_LONG = "still open after its limit of time"
 _Moves = tuple[tuple[State, str], ...]
 _FOUND = {
@@ -45,13 +46,18 @@ class Policy:
     look_up: bool
     balances: bool
     watch_paid_days: int
-    # See `Capabilities`: how long a create may be sent again under its key, and in what shape; and
-    # whether one look-up makes an unlisted refusal final.
+    # See `Capabilities`: how long a create may be sent again under its key; whom we pay through and
+    # in what shape; and whether one look-up makes an unlisted refusal final.
     repeatable_for_s: float | None = None
     shape: str = ""
     refused_when_absent: bool = False
     # The provider was asked to tell us of changes.
     webhooks: bool = False
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a create may be sent a second time without paying a second time."""
+        return self.refuses_duplicates or self.repeatable_for_s is not None
 
     @property
     def first_poll_s(self) -> float:
@@ -82,23 +88,28 @@ def backoff_s(count: int, *, first_s: float, max_s: float) -> float:
 
 def tries_used_up(payout: Payout, settings: AccountSettings) -> str | None:
     """Why the payout may not be created once more; None: it may."""
-    counted = payout.attempts - payout.attempts_excused
+    counted = payout.attempts - payout.attempts_base - payout.attempts_excused
     if counted >= settings.attempts_max:
         return f"{counted} creates led to nothing"
     if payout.attempts_excused >= EXCUSED_MAX:
-        return f"{payout.attempts} creates were turned away"
+        return f"{payout.attempts_excused} tries were turned away or could not be made"
     return None
 
 
 def not_again(payout: Payout, policy: Policy, now: datetime) -> str | None:
     """Why a queued payout must not be created now, after what was sent before; None: it may."""
-    if payout.repeat_until is None:
-        return tries_used_up(payout, policy.settings)
-    if now >= payout.repeat_until:
+    if payout.confirmed_id is not None:
+        return f"the provider was told to pay this as {payout.confirmed_id}"
+    if payout.doubted_at is not None and _is_reshaped(payout, policy):
+        return RESHAPED
+    if payout.repeat_until is not None and now >= payout.repeat_until:
         return "not found, and too late to be sent again under its key"
-    if payout.shape != policy.shape:
-        return "not found, and the settings that shape its request have changed since it was sent"
     return tries_used_up(payout, policy.settings)
+
+
+def _is_reshaped(payout: Payout, policy: Policy) -> bool:
+    """Whether another provider, merchant or request would be used than when it was sent."""
+    return payout.shape is not None and payout.shape != policy.shape
 
 
 def judge(payout: Payout, step: Step, reply: Reply, policy: Policy, now: datetime) -> Verdict:
@@ -138,7 +149,7 @@ def differences(payout: Payout, reply: Reply) -> str | None:
         found.append(f"reference id: {reply.reference_id[:80]!a}")
     if reply.amount is not None and reply.amount != payout.amount:
         found.append(f"amount: {reply.amount.named()}, sent: {payout.amount.named()}")
-    known = payout.provider_payout_id
+    known = payout.provider_payout_id or payout.confirmed_id
     if reply.provider_payout_id and known and reply.provider_payout_id != known:
         found.append(f"provider payout id: {reply.provider_payout_id}, known: {known}")
     return "; ".join(found) or None
@@ -157,6 +168,12 @@ def _after_create(payout: Payout, reply: Reply, policy: Policy, now: datetime) -
     excused = {"attempts_excused": payout.attempts_excused + 1}
     if reply.needs_person is not None:
         return Verdict(moves=((State.HELD, reply.needs_person),))
+    if payout.doubted_at is not None and _may_be_a_repeats(reply, policy):
+        # What is said to a repeat may be said of the first: look, and never conclude from it.
+        words = _words("turned away, after a create that was never answered", reply)
+        doubt = {"doubt": words} if reply.outcome is Outcome.REFUSED else {}
+        moves = ((State.UNKNOWN, words),)
+        return Verdict(moves=moves, changes=doubt, wait_s=settings.lookup_first_s)
     if reply.outcome in _FOUND:
         differs = differences(payout, reply)
         if differs is None:
@@ -176,22 +193,39 @@ def _after_create(payout: Payout, reply: Reply, policy: Policy, now: datetime) -
         )
     if reply.outcome is Outcome.ACCOUNT_FAULT:
         moves = ((State.QUEUED, _words("the account is at fault", reply)),)
-        return Verdict(moves=moves, changes=excused, wait_s=settings.poll_first_s)
+        next_key = {**excused, **_next_key(payout)}
+        return Verdict(moves=moves, changes=next_key, wait_s=settings.poll_first_s)
+    doubted: dict[str, Any] = {"doubted_at": payout.doubted_at or now}
     if reply.outcome is Outcome.EXISTS:
         moves = ((State.UNKNOWN, _words("the reference id is taken", reply)),)
-        return Verdict(moves=moves, next_step=Step.LOOK_UP, wait_s=0)
+        return Verdict(moves=moves, changes=doubted, next_step=Step.LOOK_UP, wait_s=0)
     moves = ((State.UNKNOWN, _words("may have been sent", reply)),)
     if not policy.look_up:
         return Verdict(moves=(*moves, (State.HELD, "the provider offers no look-up")))
     differs = differences(payout, reply)
     if differs is not None:
         # It accepted something, but not this: not found is then no proof that nothing was sent.
-        return Verdict(moves=moves, changes={"doubt": differs}, next_step=Step.LOOK_UP, wait_s=0)
-    changes: dict[str, Any] = {}
-    if reply.refusal is not None:
-        first = payout.refusal_first
-        changes = {"refusal_last" if first else "refusal_first": reply.refusal}
-    return Verdict(moves=moves, changes=changes, wait_s=settings.lookup_first_s)
+        doubted["doubt"] = differs
+        return Verdict(moves=moves, changes=doubted, next_step=Step.LOOK_UP, wait_s=0)
+    if reply.refusal is None:
+        return Verdict(moves=moves, changes=doubted, wait_s=settings.lookup_first_s)
+    kept = {"refusal_last" if payout.refusal_first else "refusal_first": reply.refusal}
+    return Verdict(moves=moves, changes=kept, wait_s=settings.lookup_first_s)
+
+
+def _may_be_a_repeats(reply: Reply, policy: Policy) -> bool:
+    """A refusal that names no payout, or a key whose first create is still running."""
+    if reply.outcome is Outcome.REFUSED:
+        return reply.provider_payout_id is None
+    keyed = policy.repeatable_for_s is not None
+    return keyed and reply.outcome is Outcome.NOT_SENT and reply.code == "429"
+
+
+def _next_key(payout: Payout) -> Mapping[str, int]:
+    """Nothing was created under its key, and never was there a doubt: the next create has another,
+    so that it is not answered with what the provider remembers of this one.
+    """
+    return {} if payout.doubted_at is not None else {"key_no": payout.key_no + 1}
 
 
 def _after_look_up(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> Verdict:
@@ -204,10 +238,16 @@ def _after_look_up(payout: Payout, reply: Reply, policy: Policy, now: datetime) 
         return _found(payout, reply, policy, now)
     if payout.state is State.CREATING:
         if reply.outcome is Outcome.NOT_FOUND:
-            # What was sent before is known not to be there: this is to be sure of it.
-            return Verdict(next_step=Step.CREATE, wait_s=0)
+            sure = reply.proves_absence or payout.doubted_at is None or policy.may_repeat
+            if sure:
+                # What was sent before is known not to be there: this is to be sure of it.
+                return Verdict(next_step=Step.CREATE, wait_s=0)
+            why = "it may have been sent before, and its look-up proves nothing"
+            return Verdict(moves=((State.HELD, why),))
         # Nothing was sent in this attempt, so it does not count.
-        wait_s = reply.retry_after_s or policy.settings.lookup_first_s
+        first_s, max_s = policy.settings.lookup_first_s, policy.settings.poll_max_s
+        backoff = backoff_s(payout.attempts_excused, first_s=first_s, max_s=max_s)
+        wait_s = max(reply.retry_after_s or 0, backoff)
         return Verdict(
             moves=((State.QUEUED, _words("not sent: its look-up was not answered", reply)),),
             changes={"attempts_excused": payout.attempts_excused + 1},
@@ -223,9 +263,9 @@ def _absent(payout: Payout, policy: Policy, now: datetime) -> Verdict:
     settings = policy.settings
     lookups = payout.lookups + 1
     if payout.doubt is not None:
-        return Verdict(moves=((State.HELD, f"not found; when created, {payout.doubt}"),))
+        return _held(f"not found; when created, {payout.doubt}")
     refusal = payout.refusal_last or payout.refusal_first
-    if policy.refused_when_absent and refusal is not None:
+    if policy.refused_when_absent and refusal is not None and payout.doubted_at is None:
         refused = {"failure_code": "refused", "failure_reason": refusal, "settled_at": now}
         moves: _Moves = ((State.FAILED, "refused, and not at the provider"),)
         return Verdict(moves=moves, changes={"lookups": lookups, **refused})
@@ -237,27 +277,47 @@ def _absent(payout: Payout, policy: Policy, now: datetime) -> Verdict:
             return verdict
         wait_s = min(verdict.wait_s, max(left_s, settings.lookup_first_s))
         return Verdict(moves=verdict.moves, changes=verdict.changes, wait_s=wait_s)
-    changes: dict[str, Any] = {"lookups": lookups}
-    if payout.refusal_first and payout.refusal_last:
-        if payout.refusal_first == payout.refusal_last:
-            refused = {"failure_code": "refused", "failure_reason": payout.refusal_last}
-            moves = ((State.FAILED, "refused twice in the same words, and not at the provider"),)
-            return Verdict(moves=moves, changes={**changes, **refused, "settled_at": now})
-        return Verdict(moves=((State.HELD, "refused twice, each time otherwise"),), changes=changes)
     proof = f"absence proven by {lookups} look-ups over {waited.total_seconds():.0f} s"
+    verdict = _proven_absent(payout, proof, policy, now)
+    return replace(verdict, changes={"lookups": lookups, **verdict.changes})
+
+
+def _proven_absent(payout: Payout, proof: str, policy: Policy, now: datetime) -> Verdict:
+    """The provider does not have it: refused, to be sent once more, or a person's."""
+    if payout.confirmed_id is not None:
+        return _held(f"not found, but it was told to pay this as {payout.confirmed_id}")
+    if payout.refusal_first and payout.refusal_last:
+        return _refused_twice(payout, now)
+    if _is_reshaped(payout, policy):
+        return _held(RESHAPED)
+    # After a refusal the next create has the next key.
+    changes: dict[str, Any] = dict(_next_key(payout)) if payout.refusal_first else {}
+    queued: _Moves = ((State.QUEUED, proof),)
     if policy.refuses_duplicates:
-        return Verdict(moves=((State.QUEUED, proof),), changes=changes, wait_s=0)
+        return Verdict(moves=queued, changes=changes, wait_s=0)
     if policy.repeatable_for_s is None:
-        moves = ((State.HELD, "not found, and the provider does not refuse duplicates"),)
-        return Verdict(moves=moves, changes=changes)
+        return _held("not found, and the provider does not refuse duplicates")
     # The same key and the same bytes are the same create, for as long as the provider knows the
     # key: the claim looks at that once more.
     until = (payout.sent_at or now) + timedelta(seconds=policy.repeatable_for_s)
-    changes = {**changes, "repeat_until": until}
-    why = not_again(replace(payout, repeat_until=until), policy, now)
-    if why is not None:
-        return Verdict(moves=((State.HELD, why),), changes=changes)
-    return Verdict(moves=((State.QUEUED, proof),), changes=changes, wait_s=0)
+    changes["repeat_until"] = until
+    late = not_again(replace(payout, repeat_until=until), policy, now)
+    moves = queued if late is None else ((State.HELD, late),)
+    return Verdict(moves=moves, changes=changes, wait_s=0 if late is None else None)
+
+
+def _refused_twice(payout: Payout, now: datetime) -> Verdict:
+    if payout.doubted_at is not None:
+        return _held("refused after a create that was never answered: it may be that one's repeat")
+    if payout.refusal_first != payout.refusal_last:
+        return _held("refused twice, each time otherwise")
+    refused = {"failure_code": "refused", "failure_reason": payout.refusal_last, "settled_at": now}
+    moves = ((State.FAILED, "refused twice in the same words, and not at the provider"),)
+    return Verdict(moves=moves, changes=refused)
+
+
+def _held(why: str) -> Verdict:
+    return Verdict(moves=((State.HELD, why),))
 
 
 def _still_unknown(
@@ -270,7 +330,7 @@ def _still_unknown(
         moves = ((State.HELD, "still unknown after its limit of time"),)
         return Verdict(moves=moves, changes=changes)
     wait_s = backoff_s(payout.polls, first_s=settings.lookup_first_s, max_s=settings.poll_max_s)
-    return Verdict(changes=changes, wait_s=reply.retry_after_s or wait_s)
+    return Verdict(changes=changes, wait_s=max(reply.retry_after_s or 0, wait_s))
 
 
 def _after_process(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> Verdict:
@@ -422,3 +482,12 @@ def _facts(reply: Reply) -> dict[str, Any]:
     if reply.exchange_rate is not None:
         kept["exchange_rate"] = reply.exchange_rate
     return kept
+
+
+def polls_on(payout: Payout, reply: Reply, verdict: Verdict, keep_s: float) -> bool:
+    """Whether the payout is open at the provider and its next poll is near enough to wait for."""
+    if reply.account_fault is not None or reply.retry_after_s is not None:
+        return False
+    state = verdict.moves[-1][0] if verdict.moves else payout.state
+    is_open = state in (State.CREATED, State.PROCESSING) and verdict.next_step is None
+    return is_open and verdict.wait_s is not None and verdict.wait_s <= keep_s

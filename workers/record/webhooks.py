@@ -11,15 +11,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workers.record.database import Database
+from workers.record.due import NOW
 from workers.record.model import Notice
 from workers.record.money import Money
+from workers.record.rows import money_of
 from workers.record.status import MAYBE_SENT, State
-from workers.record.store import money_of
-from workers.record.tables import payouts, webhooks
+from workers.record.tables import UtcDateTime, payouts, webhooks
 from workers.record.vault import Vault
 
 # News that comes before our own answer waits so long for its payout to be known.
@@ -31,6 +45,8 @@ SETTLED_REST_S = 60
 # Deliveries about nothing we know that may wait at a time, for each account: more are an attack.
 UNKNOWN_MAX = 1_000
 APPLIED_AT_ONCE = 500
+# Applied deliveries are kept so long, as evidence; their bodies are beneficiaries' data.
+KEPT_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,37 +103,50 @@ class WebhookBook:
         return kept
 
     def apply(self, now: datetime) -> Applied:
-        """Wake the payouts of waiting deliveries, the oldest first.
+        """Wake the payouts of waiting deliveries, the oldest first, each in its own transaction.
 
         One whose payout a worker has just now waits until it is given back; one whose payout is
-        not known yet waits a while too.
+        not known yet waits a while too. Neither stands in the way of the others.
         """
-        waiting = (
-            select(webhooks)
-            .where(webhooks.c.pending)
-            .order_by(webhooks.c.received_at)
-            .limit(APPLIED_AT_ONCE)
-        )
         with self.database.read() as connection:
-            if connection.execute(waiting.limit(1)).first() is None:
-                return Applied(0, 0)
-        woken = idle = 0
+            waiting = connection.execute(_RIPE, _times(now)).scalars().all()
+        woken = sum(self._apply_one(delivery_id, now) for delivery_id in waiting)
+        return Applied(woken, len(waiting) - woken)
+
+    def forget_old(self, now: datetime) -> int:
+        """Delete deliveries that were applied long ago; a number of rows."""
+        old = and_(~webhooks.c.pending, webhooks.c.received_at < now - timedelta(days=KEPT_DAYS))
+        with self.database.read() as connection:
+            if connection.execute(select(webhooks.c.id).where(old).limit(1)).first() is None:
+                return 0
         with self.database.write() as connection:
-            for delivery in connection.execute(waiting.with_for_update(skip_locked=True)).all():
-                found = connection.execute(_about(delivery)).all()
-                if not found and now - delivery.received_at < timedelta(seconds=EARLY_S):
-                    continue
-                if any(_is_claimed(payout, now) for payout in found):
-                    continue
-                count = sum(_wake(connection, payout, delivery, now) for payout in found)
-                woken += count
-                idle += not count
-                connection.execute(
-                    update(webhooks)
-                    .where(webhooks.c.id == delivery.id)
-                    .values(pending=False, applied_at=now)
-                )
-        return Applied(woken, idle)
+            return connection.execute(delete(webhooks).where(old)).rowcount
+
+    def is_readable(self) -> bool:
+        """Whether the table can be asked; raises what the database does where it cannot."""
+        with self.database.read() as connection:
+            connection.execute(select(webhooks.c.id).limit(1)).first()
+        return True
+
+    def _apply_one(self, delivery_id: int, now: datetime) -> bool:
+        """Whether it woke a payout."""
+        with self.database.write() as connection:
+            ripe = _RIPE.where(webhooks.c.id == delivery_id).with_for_update(skip_locked=True)
+            if connection.execute(ripe, _times(now)).first() is None:
+                return False
+            delivery = connection.execute(
+                select(webhooks).where(webhooks.c.id == delivery_id)
+            ).one()
+            found = connection.execute(_about(delivery)).all()
+            if any(_is_claimed(payout, now) for payout in found):
+                return False
+            woken = [_wake(connection, payout, delivery, now) for payout in found]
+            connection.execute(
+                update(webhooks)
+                .where(webhooks.c.id == delivery.id)
+                .values(pending=False, applied_at=now)
+            )
+        return any(woken)
 
     def confirm(
         self, account: str, reference_id: str, provider_payout_id: str, amount: Money | None
@@ -154,9 +183,37 @@ class WebhookBook:
         unknown = connection.execute(
             select(func.count())
             .select_from(webhooks)
-            .where(webhooks.c.pending, webhooks.c.account == account)
+            .where(webhooks.c.pending, webhooks.c.account == account, ~_HAS_PAYOUT)
         ).scalar_one()
         return bool(unknown < UNKNOWN_MAX)
+
+
+def _payout_by(column: Column[Any], told: Column[Any], *more: ColumnElement[bool]) -> Any:
+    return exists().where(payouts.c.account == webhooks.c.account, column == told, *more)
+
+
+_SAME_ID = (payouts.c.provider_payout_id, webhooks.c.provider_payout_id)
+_SAME_REFERENCE = (payouts.c.reference_id, webhooks.c.reference_id)
+_HAS_PAYOUT = or_(_payout_by(*_SAME_ID), _payout_by(*_SAME_REFERENCE))
+_FREE = or_(payouts.c.claimed_until.is_(None), payouts.c.claimed_until <= NOW)
+# Those that can be applied now: their payout is nobody's, or they have waited for it in vain.
+_RIPE = (
+    select(webhooks.c.id)
+    .where(
+        webhooks.c.pending,
+        or_(
+            _payout_by(*_SAME_ID, _FREE),
+            _payout_by(*_SAME_REFERENCE, _FREE),
+            and_(~_HAS_PAYOUT, webhooks.c.received_at <= bindparam("early", type_=UtcDateTime())),
+        ),
+    )
+    .order_by(webhooks.c.received_at)
+    .limit(APPLIED_AT_ONCE)
+)
+
+
+def _times(now: datetime) -> dict[str, datetime]:
+    return {"now": now, "early": now - timedelta(seconds=EARLY_S)}
 
 
 def _matches(account: str, notice: Notice | Row[Any]) -> Any:
@@ -169,7 +226,9 @@ def _matches(account: str, notice: Notice | Row[Any]) -> Any:
 
 
 def _about(delivery: Row[Any]) -> Any:
-    return select(payouts).where(_matches(delivery.account, delivery)).with_for_update()
+    # Always in the same order: two that wake the same payouts must not wait for each other.
+    matching = _matches(delivery.account, delivery)
+    return select(payouts).where(matching).order_by(payouts.c.id).with_for_update()
 
 
 def _is_claimed(payout: Row[Any], now: datetime) -> bool:

@@ -80,7 +80,7 @@ def read_flags(argv: Sequence[str]) -> EcartOptions:
 
 
 def _parser(default: EcartOptions) -> argparse.ArgumentParser:
-    parser = flags.parser("ecart simulator", "A local stand-in for Ecart Pay's payout API.")
+    parser = flags.parser("ecart", "A local stand-in for Ecart Pay's payout API.")
     add = parser.add_argument
     add("--public-key", default=default.public_key)
     add("--private-key", default=default.private_key)

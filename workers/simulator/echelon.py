@@ -49,7 +49,7 @@ def read_flags(argv: Sequence[str]) -> EchelonOptions:
     Raises:
         UsageError: a flag that cannot be read; one sentence.
     """
-    parser = flags.parser("echelon simulator", "A local stand-in for Echelon Pay's payout API.")
+    parser = flags.parser("echelon", "A local stand-in for Echelon Pay's payout API.")
     add = parser.add_argument
     default = EchelonOptions()
     add("--merchant-code", default=default.merchant_code)

@@ -90,7 +90,7 @@ def read_flags(argv: Sequence[str]) -> EcomchargeOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.parser("ecomcharge simulator", "A local stand-in for eComCharge's payout APIs.")
+    parser = flags.parser("ecomcharge", "A local stand-in for eComCharge's payout APIs.")
     add = parser.add_argument
     default = EcomchargeOptions()
     add("--shop-id", default=default.shop_id)

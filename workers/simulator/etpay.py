@@ -78,7 +78,7 @@ def read_flags(argv: Sequence[str]) -> EtpayOptions:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.parser("etpay simulator", "A local stand-in for ETpay's payouts in Chile.")
+    parser = flags.parser("etpay", "A local stand-in for ETpay's payouts in Chile.")
     add = parser.add_argument
     default = EtpayOptions()
     add("--merchant-code", default=default.merchant_code)

@@ -19,14 +19,15 @@ CLOCK_SCALE_MAX = 60_000
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, raised instead of printed with the usage."""
-        raise UsageError(f"{self.prog}: {message}")
+        raise UsageError(f"{self.prog.rpartition(' ')[2]} simulator: {message}")
 
 
-def parser(program: str, description: str) -> argparse.ArgumentParser:
+def parser(provider: str, description: str) -> argparse.ArgumentParser:
     """A parser with the shared flags; it raises UsageError instead of leaving.
 
     Names of its values match the fields of `ServerOptions`; see `shared_options`.
     """
+    program = f"paybatch simulator {provider}"
     made = _Parser(prog=program, description=description, allow_abbrev=False)
     add = made.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")

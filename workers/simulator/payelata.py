@@ -48,7 +48,7 @@ def read_flags(argv: Sequence[str]) -> PayelataOptions:
     Raises:
         UsageError: a flag that cannot be read; one sentence.
     """
-    parser = flags.parser("payelata simulator", "A local stand-in for Payelata's payout API.")
+    parser = flags.parser("payelata", "A local stand-in for Payelata's payout API.")
     add = parser.add_argument
     default = PayelataOptions()
     add("--account-id", default=default.account_id)

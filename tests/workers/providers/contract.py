@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.workers.kinds import KINDS
 from tests.workers.provider_world import ProviderWorld
+from workers import sweep
 from workers.providers.port import Capabilities, DryRunner, Verifier
 from workers.record.money import Currency
 from workers.record.status import Outcome, State
@@ -193,6 +194,27 @@ def a_refused_key_pauses_the_account_and_fails_no_row(world: World) -> None:
     assert pause.kind == "fault"
     world.control.delete("faults")
     paid_once(world, payout_id)
+
+
+@scenario(lambda can: can.look_up)
+def an_outage_keeps_the_account_paused_until_it_is_over(world: World) -> None:
+    """Also where there is no balance to ask for: then a payout that waits is asked about."""
+    ids = world.queue(*(world.kind.an_order() for _ in range(12)))
+    world.faults("any:503*0")
+    for _ in range(60):
+        if world.runtime.book.pauses():
+            break
+        if world.step() == 0:
+            world.pass_time(ids[0])
+    (pause,) = world.runtime.book.pauses()
+    assert pause.kind == "outage"
+    for _ in range(3):
+        world.clock.sleep(700)
+        sweep.sweep(world.runtime, lambda _: None)
+        (still,) = world.runtime.book.pauses()
+        assert still.since == pause.since
+    world.control.delete("faults")
+    paid_once(world, ids[0])
 
 
 @scenario(lambda can: can.balances)

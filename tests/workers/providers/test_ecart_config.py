@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_pages_defaults() -> None:
         "base_url": "https://sandbox.ecartpay.com", "auth_scheme": "raw", "lang_cookie": "en",
         "token_ttl_s": 3300, "two_step": True, "confirm_path": "/api/payouts/{id}/confirm",
         "status_path": "/api/payouts/{id}", "lookup_mode": ("get_by_ref", "ledger"),
-        "ledger_reference_fields": ("reference_id", "reference"),
+        "ledger_reference_fields": ("reference_id",),
         "ledger_payout_id_fields": ("payout_id", "id"), "ledger_page_size": 50,
         "ledger_pages_max": 20, "amount_decimals": 2, "reference_id_pattern": "[A-Za-z0-9-]{1,64}",
         "currencies": tuple(DEFAULT_CURRENCIES), "status_map": {}, "error_map": {},
@@ -46,7 +47,9 @@ def test_the_pages_defaults() -> None:
         {"reference_id_pattern": "[a-z]+"}, {"reference_id_pattern": "[z-a]{1,5}"},
         {"reference_id_pattern": "[a-z]{0,5}"}, {"reference_id_pattern": "[a-z]{1,0}"},
         {"currencies": ["XXX"]}, {"currencies": ["mxn"]},
-        {"status_map": {"x": "held"}}, {"error_map": {"x": "token"}}, {"error_map": {1: "x"}},
+        {"status_map": {"x": "held"}}, {"status_map": {"paid": "refused"}},
+        {"status_map": {"paid": "paid"}}, {"status_map": {"pending": "processing"}},
+        {"status_map": {"Paid": "refused"}}, {"error_map": {"x": "token"}}, {"error_map": {1: "x"}},
         {"balance_path": "summary"}, {"balance_path_map": "available"},
         {"balance_path_map": "{currency}available"}, {"webhook_sign_scope": "all"},
         {"webhook_max_age_s": 0}, {"webhook_max_age_s": 86_401}, {"spelt_wrong": 1},
@@ -72,7 +75,7 @@ def test_secrets_are_not_shown() -> None:
 
 def test_the_capabilities() -> None:
     can = Ecart.capabilities
-    assert can == adapter()[0].capabilities
+    assert can == replace(adapter()[0].capabilities, identity="")
     assert can.currencies == tuple(DEFAULT_CURRENCIES)
     assert (can.reference_id_chars_max, can.reference_id_char) == (64, "[A-Za-z0-9-]")
     assert (can.two_step, can.refuses_duplicates, can.look_up, can.balances, can.webhooks) == (
@@ -80,6 +83,20 @@ def test_the_capabilities() -> None:
     )  # fmt: skip
     assert (can.services, can.list_payouts, can.dry_run, can.verifies) == (False,) * 4
     assert can.absence_conclusive_after_s == 600
+
+
+def test_who_is_paid_through_is_the_address() -> None:
+    usual = adapter()[0].capabilities.identity
+    assert adapter(base_url="https://other.example.test")[0].capabilities.identity not in (
+        "", usual
+    )  # fmt: skip
+    rotated = adapter(public_key="new", private_key="new", webhook_secret="new")[0]
+    assert rotated.capabilities.identity == usual
+
+
+def test_a_documented_status_may_be_spelt_otherwise() -> None:
+    spelt = {"Paid": "paid", "PENDING": "created", "abonado": "paid"}
+    assert config(status_map=spelt).status_map == spelt
 
 
 def test_the_capabilities_follow_the_settings() -> None:

@@ -86,8 +86,9 @@ def test_a_creates_code_decides_by_its_class(kind: ErrorClass | None, status: in
     words = f"{EMAIL} no es válido."
     mapped = {} if kind is None else {9001: kind}
     reply = ask("create", error(status, 9001, words), error_map=mapped)
-    unlisted = {404: UNKNOWN, 405: FAULT}
-    assert reply.outcome is (unlisted.get(status, UNKNOWN) if kind is None else CREATE[kind])
+    judges = kind in ("validation", "duplicate")
+    turned_away = status == 405 and (kind is None or judges)
+    assert reply.outcome is (FAULT if turned_away else CREATE[kind])
     assert "code 9001: *** no es válido." in (reply.reason or "")
     assert EMAIL not in repr(reply)
     assert reply.low_balance is (kind == "low_balance")
@@ -108,6 +109,27 @@ def test_an_unknown_beneficiary_is_a_persons_matter_and_says_so() -> None:
         "the beneficiary's e-mail is unknown to Ecart Pay (code 9003: El usuario no existe.):"
         " correct it, or have the beneficiary open an account there"
     )
+
+
+@pytest.mark.parametrize("status", [401, 403, 405])
+@pytest.mark.parametrize("kind", ["validation", "duplicate"])
+def test_no_code_makes_a_judgement_of_a_refused_key_or_address(status: int, kind: str) -> None:
+    reply = ask("create", error(status, 9001), error_map={9001: kind})
+    assert reply.account_fault
+    assert (reply.outcome, reply.refusal) == (FAULT, None)
+
+
+def test_a_404_whose_code_is_the_status_is_a_wrong_address() -> None:
+    route = error(404, 404, "Route POST:/api/payouts not found")
+    reply = ask("create", route)
+    assert (reply.outcome, reply.needs_person) == (FAULT, None)
+    assert "base_url or a path" in (reply.account_fault or "")
+    for status in (404, 405):
+        released = ask("process", error(status, status))
+        assert "confirm_path" in (released.account_fault or "")
+    assert ask("poll", route).outcome is UNKNOWN
+    listed = ask("create", route, error_map={404: "unknown_beneficiary"})
+    assert listed.needs_person
 
 
 def test_a_404_without_a_code_is_a_wrong_address() -> None:

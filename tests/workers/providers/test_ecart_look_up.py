@@ -189,8 +189,16 @@ def test_a_ledger_that_is_not_read_to_its_end_proves_nothing(
     pages: list[httpx.Response], why: str
 ) -> None:
     changes = {"ledger_pages_max": 8} if "pages_max" in why else {}
+    long = any(words in why for words in ("pages_max", "goes on", "no end"))
     reply = by("ledger", *pages, **changes)
     assert (reply.outcome, reply.reason) == (Outcome.UNKNOWN, f"ledger: {why}")
+    assert reply.retry_after_s == (300 if long else None)
+    # Where the other way has plainly said that there is none, that is known, but not proved.
+    reply = by("get_by_ref,ledger", NONE, *pages, **changes)
+    assert (reply.outcome, reply.proves_absence) == (Outcome.NOT_FOUND, False)
+    assert (reply.reason, reply.retry_after_s) == (f"ledger: {why}", 300 if long else None)
+    unclear = by("get_by_ref,ledger", error(500), *pages, **changes)
+    assert unclear.outcome is Outcome.UNKNOWN
 
 
 def test_an_entry_may_tell_that_it_has_no_reference_id() -> None:
@@ -198,10 +206,11 @@ def test_an_entry_may_tell_that_it_has_no_reference_id() -> None:
     assert by("ledger", listed(deposit), NONE).outcome is Outcome.NOT_FOUND
 
 
-@pytest.mark.parametrize("member", ["reference_id", "reference"])
-def test_an_entry_is_ours_by_either_of_its_references(member: str) -> None:
-    hit = {"id": "tx-1", "reference_id": "x", "reference": "y", member: REFERENCE, "payout_id": ID}
-    assert by("ledger", listed(hit), one()).provider_payout_id == ID
+def test_the_providers_own_reference_makes_no_entry_ours() -> None:
+    other = {"id": "tx-1", "reference_id": "x", "reference": REFERENCE, "payout_id": ID}
+    assert by("ledger", listed(other), NONE).outcome is Outcome.NOT_FOUND
+    unmarked = {"id": "tx-1", "reference": "y"}
+    assert by("ledger", listed(unmarked), NONE).outcome is Outcome.UNKNOWN
 
 
 def test_where_entries_tell_reference_and_payout_are_settings() -> None:
@@ -259,42 +268,30 @@ def test_a_hit_whose_payout_may_be_read_later_is_looked_up_again(
 
 # By creating it again.
 
-
-def test_a_probe_sends_the_identical_create_last() -> None:
-    ecart, server = adapter(one(), NONE, NONE, one(), lookup_mode="get_by_ref,ledger,probe")
-    ecart.create(order())
-    assert ecart.look_up(order()).outcome is Outcome.CREATED
-    assert server.asked[0].content == server.asked[-1].content
-    assert server.paths[0] == server.paths[-1] == "POST /api/payouts"
+PROBE = "the identical create is the probe: it is refused if the payout is there"
 
 
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        (one(status="paid"), Outcome.PAID),
-        (one(status="failed"), Outcome.REFUSED),
-        (error(409, 9001), Outcome.EXISTS),
-        (error(422, 9001), Outcome.EXISTS),
-        (error(422, 9002), Outcome.UNKNOWN),
-        (error(422), Outcome.UNKNOWN),
-        (error(404, 9), Outcome.UNKNOWN),
-        (error(500), Outcome.UNKNOWN),
-        (httpx.Response(200, json={}), Outcome.UNKNOWN),
-        (httpx.ReadTimeout("x"), Outcome.UNKNOWN),
-        (error(429), Outcome.NOT_SENT),
-        (error(403), Outcome.ACCOUNT_FAULT),
-    ],
-)
-def test_a_probe_finds_or_doubts_and_never_proves_absence(
-    answer: Answering, outcome: Outcome
+@pytest.mark.parametrize("mode", ["probe", "get_by_ref,ledger,probe", "probe,get_by_ref"])
+def test_with_a_probe_what_is_not_found_is_absent_and_nothing_is_created(mode: str) -> None:
+    ecart, server = adapter(NONE, lookup_mode=mode)
+    reply = ecart.look_up(order())
+    assert (reply.outcome, reply.proves_absence) == (Outcome.NOT_FOUND, True)
+    assert (reply.reason, ecart.capabilities.look_up) == (PROBE, True)
+    assert {r.method for r in server.asked} <= {"GET"}
+    assert len(server.asked) == len(mode.split(",")) - 1
+
+
+@pytest.mark.parametrize(("answer", "why"), INCONCLUSIVE)
+def test_with_a_probe_what_cannot_be_told_is_left_to_the_create(
+    answer: httpx.Response, why: str
 ) -> None:
-    reply = by("probe", answer, error_map={9001: "duplicate", 9002: "validation"})
-    assert reply.outcome is outcome
-    assert (reply.refusal, reply.needs_person) == (None, None)
-    assert reply.differs == ((UNREAD,) if outcome is Outcome.EXISTS else ())
+    reply = by("get_by_ref,probe", answer)
+    assert (reply.outcome, reply.proves_absence) == (Outcome.NOT_FOUND, True)
+    assert reply.reason == f"get_by_ref: {why}; {PROBE}"
 
 
-def test_a_probe_is_off_by_default() -> None:
-    ecart, server = adapter(error(500))
-    ecart.look_up(order())
-    assert {r.method for r in server.asked} == {"GET"}
+def test_with_a_probe_what_is_found_is_found_and_what_stops_every_way_ends_the_look_up() -> None:
+    assert by("get_by_ref,probe", listed(payout())).outcome is Outcome.CREATED
+    for mode in ("get_by_ref,probe", "probe,get_by_ref"):
+        assert by(mode, httpx.ReadTimeout("x")).outcome is Outcome.UNKNOWN
+        assert by(mode, error(403)).outcome is Outcome.ACCOUNT_FAULT

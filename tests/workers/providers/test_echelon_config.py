@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_the_adapter_is_a_provider() -> None:
 
 def test_the_class_has_the_capabilities_of_the_default_settings() -> None:
     can = Echelon.capabilities
-    assert can == adapter()[0].capabilities
+    assert can == replace(adapter()[0].capabilities, identity="")
     assert (can.reference_id_char, can.reference_id_chars_max) == ("[A-Za-z0-9-]", 36)
     assert can.currencies == ("IDR", "USD", "INR")
     assert can.absence_conclusive_after_s == 900
@@ -89,6 +90,13 @@ def test_the_class_has_the_capabilities_of_the_default_settings() -> None:
     no = {"two_step", "balances", "services", "list_payouts", "verifies", "dry_run"}
     assert {name for name in yes | no if getattr(can, name)} == yes
     assert can.repeatable_for_s is None
+
+
+def test_who_is_paid_through_is_the_address_and_the_merchant() -> None:
+    usual = adapter()[0].capabilities.identity
+    for changes in ({"base_url": "https://other.example.test"}, {"merchant_code": "M-4712"}):
+        assert adapter(**changes)[0].capabilities.identity not in ("", usual)
+    assert adapter(secret="new")[0].capabilities.identity == usual
 
 
 def test_an_instance_has_the_capabilities_of_its_settings() -> None:

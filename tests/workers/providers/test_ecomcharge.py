@@ -76,6 +76,18 @@ def test_create_sends_the_documented_body() -> None:
     assert "x-api-version" not in request.headers
 
 
+@pytest.mark.parametrize(("key_no", "key"), [(0, REFERENCE), (1, f"{REFERENCE}.1"),
+                                             (12, f"{REFERENCE}.12")])  # fmt: skip
+def test_after_plain_refusals_the_same_bytes_go_out_under_the_next_key(
+    key_no: int, key: str
+) -> None:
+    ecomcharge, server = adapter(told())
+    ecomcharge.create(order(key_no=key_no))
+    ecomcharge.create(order())
+    assert server.asked[0].headers["requestid"] == key
+    assert server.asked[0].content == server.asked[1].content
+
+
 def test_what_an_order_lacks_is_not_sent_and_the_description_has_a_default() -> None:
     ecomcharge, server = adapter(told(test=False), test_mode=False, verification=True)
     ecomcharge.create(order())
@@ -371,6 +383,14 @@ def test_capabilities_follow_the_settings() -> None:
     assert (full.balances, full.verifies, full.dry_run) == (True, True, True)
     assert (full.currencies, full.repeatable_for_s) == (("USD", "JPY"), None)
     assert not adapter(verification=True)[0].capabilities.verifies
+
+
+def test_who_is_paid_through_is_the_address_and_the_shop() -> None:
+    usual = adapter()[0].capabilities.identity
+    for changes in ({"base_url": "https://other.example.test"}, {"shop_id": "4243"}):
+        assert adapter(**changes)[0].capabilities.identity not in ("", usual)
+    rotated = adapter(secret_key="new", language="en")[0]
+    assert (EComCharge.capabilities.identity, rotated.capabilities.identity) == ("", usual)
 
 
 @pytest.mark.parametrize(

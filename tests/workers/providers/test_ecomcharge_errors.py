@@ -118,6 +118,53 @@ def test_a_duplicate_is_looked_up_and_never_failed(errors: Any) -> None:
     assert (reply.outcome, reply.refusal) == (Outcome.EXISTS, None)
 
 
+WORDS_OF_A_REPEAT = (
+    "Request is being processed", "RequestID has already been used", "Payout in progress",
+    "Duplicate request",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WORDS_OF_A_REPEAT)
+@pytest.mark.parametrize("status", [400, 402, 408, 409, 412, 422, 423, 425, 451])
+def test_words_of_a_repeat_are_looked_up_wherever_they_stand(status: int, words: str) -> None:
+    fault = {"amount": ["is odd"]}
+    for document in (
+        {"message": words},
+        {"code": "E.1025", "friendly_message": words, "errors": fault},
+        {"message": words, "errors": fault},
+        {"response": {"message": words, "errors": fault}},
+        {"errors": {"base": [words.upper()]}},
+        {"transaction": {"status": "error", "message": words}},
+    ):
+        reply = ask("create", httpx.Response(status, json=document), error_is_refusal=True)
+        assert (reply.outcome, reply.refusal) == (Outcome.EXISTS, None), document
+
+
+def test_a_rate_limit_in_words_of_a_repeat_is_looked_up_and_still_waits() -> None:
+    answer = httpx.Response(429, json={"message": "in progress"}, headers={"Retry-After": "7"})
+    reply = ask("create", answer)
+    assert (reply.outcome, reply.code, reply.retry_after_s) == (Outcome.EXISTS, "429", 7)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_words_of_a_repeat_make_nothing_of_the_accounts_fault(status: int) -> None:
+    answer = httpx.Response(status, json={"message": "A review of the shop is in progress"})
+    assert ask("create", answer).outcome is Outcome.ACCOUNT_FAULT
+
+
+def test_which_words_are_of_a_repeat_is_a_setting_and_the_beneficiarys_are_not() -> None:
+    answer = httpx.Response(422, json={"errors": {"amount": ["in progress of Ann"]}})
+    assert ask("create", answer, duplicate_words=()).outcome is Outcome.REFUSED
+    sent = order(customer={"last_name": "in progress of Ann"})
+    assert ask("create", answer, sent).outcome is Outcome.REFUSED
+
+
+def test_an_accepted_error_in_words_of_a_repeat_is_no_refusal() -> None:
+    document = {"transaction": {"status": "error", "message": "Request is being processed"}}
+    reply = ask("create", httpx.Response(200, json=document), error_is_refusal=True)
+    assert (reply.outcome, reply.refusal) == (Outcome.EXISTS, None)
+
+
 def test_a_409_is_looked_up_and_keeps_its_words() -> None:
     reply = ask("create", httpx.Response(409, json={"message": "Request is running"}))
     assert (reply.outcome, reply.reason) == (Outcome.EXISTS, "Request is running")

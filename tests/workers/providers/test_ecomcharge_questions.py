@@ -242,6 +242,10 @@ def test_what_is_verified_but_about_no_payout_is_no_news(body: bytes) -> None:
     assert ecomcharge.read_webhook(delivery(body, authorization=basic())) == []
 
 
+def test_news_of_a_payout_may_spell_its_type_otherwise() -> None:
+    assert _news(type="Payout").provider_payout_id == UID
+
+
 def _news(**changes: Any) -> News:
     body = json.dumps(transaction(**changes)).encode()
     (news,) = adapter()[0].read_webhook(delivery(body, authorization=basic())) or ()

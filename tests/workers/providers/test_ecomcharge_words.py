@@ -157,6 +157,12 @@ def test_a_payout_without_a_status_is_open_and_shown() -> None:
         ("failed", "teleported", Outcome.PROCESSING, False),
         ("successful", None, Outcome.PAID, False),
         ("failed", "expired", Outcome.REFUSED, False),
+        ("failed", "error", Outcome.REFUSED, False),
+        ("failed", "Declined", Outcome.REFUSED, False),
+        ("expired", "rejected", Outcome.REFUSED, False),
+        ("failed", "canceled", Outcome.REFUSED, False),
+        ("successful", "error", Outcome.PROCESSING, False),
+        ("pending", "error", Outcome.PROCESSING, False),
         ("failed", "successful", Outcome.REFUSED, True),
         ("successful", "failed", Outcome.PAID, True),
     ],
@@ -355,6 +361,40 @@ def test_a_payment_that_cannot_be_read_hides_no_payout() -> None:
     assert ask("look_up", listed(payment, transaction())).provider_payout_id == UID
 
 
+@pytest.mark.parametrize("kind", ["Payout", "PAYOUT"])
+def test_a_payouts_type_is_read_in_any_case(kind: str) -> None:
+    reply = ask("look_up", listed(transaction(type=kind)))
+    assert (reply.provider_payout_id, reply.differs) == (UID, ())
+    unreadable = transaction(uid=None, type=kind)
+    assert ask("look_up", listed(transaction(), unreadable)).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("kind", ["credit", "p2p", "payouts", "", 7, True, ["payout"]])
+def test_a_transaction_of_an_unlisted_type_proves_no_absence(kind: Any) -> None:
+    strange = transaction(uid="2-s", type=kind, status="successful")
+    assert ask("look_up", listed(strange)).outcome is Outcome.UNKNOWN
+    failed = transaction(status="failed")
+    assert ask("look_up", listed(strange, failed)).outcome is Outcome.UNKNOWN
+    assert ask("look_up", listed(strange, transaction())).provider_payout_id == UID
+    listed_type = ask("look_up", listed({**strange, "type": "Credit"}), payment_types=["credit"])
+    assert listed_type.outcome is Outcome.NOT_FOUND
+
+
+@pytest.mark.parametrize("payment", ["payment", "Refund", "AUTHORIZATION", "chargeback"])
+def test_known_types_of_payments_prove_nothing_of_a_payout(payment: str) -> None:
+    assert ask("look_up", listed(transaction(type=payment))).outcome is Outcome.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "more", [{"errors": {"system": ["x"]}}, {"errors": "x"}, {"response": {"errors": ["x"]}}]
+)
+def test_a_list_that_tells_of_errors_proves_nothing(more: dict[str, Any]) -> None:
+    answer = httpx.Response(200, json={**more, "transactions": []})
+    assert ask("look_up", answer).outcome is Outcome.UNKNOWN
+    silent = httpx.Response(200, json={"errors": {}, "transactions": []})
+    assert ask("look_up", silent).outcome is Outcome.NOT_FOUND
+
+
 def test_others_in_the_list_are_no_hits_and_prove_no_absence() -> None:
     other = transaction(uid="2-b", tracking_id=REFERENCE + "0", status="failed")
     assert ask("look_up", listed(other)).outcome is Outcome.UNKNOWN
@@ -365,7 +405,8 @@ def test_others_in_the_list_are_no_hits_and_prove_no_absence() -> None:
 def test_a_full_list_proves_no_absence(settings: dict[str, Any]) -> None:
     most = 10 if settings else 100
     payments = [transaction(uid=f"2-{n}", type="payment") for n in range(most)]
-    assert ask("look_up", listed(*payments), **settings).outcome is Outcome.UNKNOWN
+    reply = ask("look_up", listed(*payments), **settings)
+    assert (reply.outcome, reply.retry_after_s) == (Outcome.UNKNOWN, 300)
     assert ask("look_up", listed(*payments[1:]), **settings).outcome is Outcome.NOT_FOUND
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -324,12 +325,20 @@ def test_a_question_tells_whether_account_or_network_is_at_fault(question: str) 
 
 def test_the_class_declares_what_an_instance_with_default_settings_does() -> None:
     etpay, _ = adapter()
-    assert ETpay.capabilities == etpay.capabilities
+    assert ETpay.capabilities == replace(etpay.capabilities, identity="")
     assert etpay.capabilities.currencies == ("CLP",)
     assert etpay.capabilities.absence_conclusive_after_s == 3600
     assert (etpay.capabilities.reference_id_chars_max, etpay.capabilities.reference_id_char) == (
         64, "[A-Za-z0-9-]"
     )  # fmt: skip
+
+
+def test_who_is_paid_through_is_the_address_and_the_merchant() -> None:
+    usual = adapter()[0].capabilities.identity
+    for changes in ({"base_url": "https://other.example.test"}, {"merchant_code": "cl_other"}):
+        assert adapter(**changes)[0].capabilities.identity not in ("", usual)
+    rotated = adapter(password="new", merchant_api_token="new", username="new")[0]
+    assert rotated.capabilities.identity == usual
 
 
 @pytest.mark.parametrize(

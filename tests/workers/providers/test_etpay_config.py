@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tests.workers.providers.etpay_world import CLP, NUMBER, RUT, adapter, config, order
 from workers.providers.etpay import ETpayConfig
-from workers.providers.etpay_config import BANK_CODES, check_digit
+from workers.providers.etpay_config import BANK_CODES, STATUS_MAP, check_digit
 from workers.providers.port import Order, Service
 from workers.record.money import Currency, Money
 
@@ -75,6 +75,12 @@ def test_address_and_credentials_have_no_default(missing: str) -> None:
         ({"amount_max": 0}, "amount_max"),
         ({"lookup_days": 0}, "lookup_days"),
         ({"accepted_statuses": [99]}, "accepted_statuses"),
+        ({"accepted_statuses": [200, 401]}, "accepted_statuses"),
+        ({"status_map": {"PAGADO": "paid", "Pagado": "failed"}}, "another meaning"),
+        (
+            {"error_map": {"A1": {"class": "low_balance"}, "a1": {"class": "validation"}}},
+            "another meaning",
+        ),
         ({"required_fields": ["colour"]}, "required_fields"),
         ({"low_balance_words": [""]}, "low_balance_words"),
         ({"webhook_auth": "jwt_hs256"}, "needs webhook_secret"),
@@ -128,8 +134,9 @@ def test_the_defaults_are_the_pages() -> None:
     "limits",
     [
         {"token_refresh_margin_s": 0, "description_chars_max": 0},
-        {"token_ttl_s": 1, "lookup_days": 1, "lookup_pages_max": 1},
-        {"accepted_statuses": [200, 599], "lookup_days": 366},
+        {"token_ttl_s": 1, "lookup_days": 2, "lookup_pages_max": 1},
+        {"accepted_statuses": [200, 299], "lookup_days": 366},
+        {"status_map": {"PAGADO": "paid", "Pagado": "paid"}},
     ],
 )
 def test_a_setting_may_be_at_its_limit(limits: dict[str, Any]) -> None:
@@ -140,7 +147,7 @@ def test_a_setting_may_be_at_its_limit(limits: dict[str, Any]) -> None:
     "beyond",
     [
         {"token_refresh_margin_s": -1}, {"token_ttl_s": 0}, {"lookup_days": 367},
-        {"accepted_statuses": [600]}, {"accepted_statuses": [199]},
+        {"accepted_statuses": [300]}, {"accepted_statuses": [199]}, {"lookup_days": 1},
         {"not_created_statuses": [400]},
     ],
 )  # fmt: skip
@@ -151,8 +158,13 @@ def test_a_setting_beyond_its_limit_is_refused(beyond: dict[str, Any]) -> None:
 
 def test_codes_and_words_are_known_in_any_case() -> None:
     settings = config(status_map={"PAGADO": "paid"}, error_map={"Po-1": {"class": "validation"}})
-    assert settings.status_map == {"pagado": "paid"}
+    assert settings.status_map["pagado"] == "paid"
     assert list(settings.error_map) == ["po-1"]
+
+
+def test_an_accounts_statuses_go_on_top_of_the_table() -> None:
+    settings = config(status_map={"abonado": "paid", "Approved": "paid"})
+    assert settings.status_map == {**STATUS_MAP, "abonado": "paid", "approved": "paid"}
 
 
 # The service.
@@ -329,6 +341,7 @@ def test_what_a_description_may_hold_can_be_set() -> None:
     [
         ({"customer": {"first_name": "Camila", "last_name": "Soto"}}, ["customer.first_name"]),
         ({"customer": {"address": {"city": "Arica"}}}, ["customer.address.city"]),
+        ({"customer": {"address": {}}}, ["customer.address"]),
         ({"context": {"card": {"exp": "09"}}}, ["context.card.exp"]),
         ({"customer": {"id": "1"}, "context": {"ip": "x"}}, ["customer.id", "context.ip"]),
     ],

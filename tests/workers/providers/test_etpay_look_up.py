@@ -102,6 +102,11 @@ def test_a_date_query_that_shows_nothing_at_all_proves_nothing() -> None:
     assert reply.reason == "the date query shows no payouts at all"
 
 
+def test_a_first_answer_that_says_nothing_keeps_its_reason_beside_an_empty_date_query() -> None:
+    reply = ask("look_up", error(500, "E9", "oops"), listed())
+    assert (reply.outcome, reply.reason) == (Outcome.UNKNOWN, "E9: oops")
+
+
 @pytest.mark.parametrize(
     "first",
     [
@@ -137,8 +142,20 @@ def test_what_does_not_plainly_say_absent_is_unknown(first: httpx.Response) -> N
         httpx.ReadTimeout("x"),
     ],
 )
-def test_a_date_query_that_cannot_be_read_is_unknown(second: Answering) -> None:
-    assert ask("look_up", NOTHING, second).outcome is Outcome.UNKNOWN
+def test_a_date_query_that_cannot_be_read_proves_nothing(second: Answering) -> None:
+    for first in (NOTHING, listed()):
+        reply = ask("look_up", first, second)
+        assert (reply.outcome, reply.proves_absence) == (Outcome.NOT_FOUND, False)
+        assert (reply.retry_after_s, bool(reply.reason)) == (300, True)
+    for first in (error(500), OTHERS):
+        assert ask("look_up", first, second).outcome is Outcome.UNKNOWN
+
+
+def test_a_date_query_that_is_not_reached_or_needs_time_says_so() -> None:
+    assert ask("look_up", NOTHING, httpx.ConnectError("x")).outcome is Outcome.NOT_SENT
+    for told, waits in (("8", 300), ("900", 900)):
+        reply = ask("look_up", NOTHING, error(503, **{"Retry-After": told}))
+        assert (reply.outcome, reply.retry_after_s) == (Outcome.NOT_FOUND, waits)
 
 
 def test_a_date_query_that_blames_the_account_says_so() -> None:
@@ -227,7 +244,9 @@ def test_without_a_count_only_an_empty_page_is_the_end(pages: Any) -> None:
 def test_a_list_that_is_not_read_to_its_end_proves_nothing(
     pages: Callable[[int], httpx.Response],
 ) -> None:
-    assert ask("look_up", numbered(pages)).outcome is Outcome.UNKNOWN
+    reply = ask("look_up", numbered(pages))
+    assert (reply.outcome, reply.proves_absence) == (Outcome.NOT_FOUND, False)
+    assert reply.retry_after_s == 300
 
 
 def test_a_look_up_reads_so_many_pages_and_no_more() -> None:
@@ -235,8 +254,20 @@ def test_a_look_up_reads_so_many_pages_and_no_more() -> None:
         numbered(lambda n: listed(other(str(n)), pages=None)), lookup_pages_max=3
     )
     reply = etpay.look_up(order())
-    assert (reply.outcome, reply.reason) == (Outcome.UNKNOWN, "the list has more than 3 pages")
+    assert (reply.outcome, reply.reason) == (Outcome.NOT_FOUND, "the list has more than 3 pages")
+    assert (reply.proves_absence, reply.retry_after_s) == (False, 300)
     assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize("path", ["", "/v1/payouts?merchant_order_id={merchant_order_id}"])
+def test_a_list_that_is_too_long_is_not_asked_for_again_at_once(path: str) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        page = request.url.params.get("page")
+        return error(500) if page is None else listed(other(page), pages=9)
+
+    reply = ask("look_up", serve, status_by_order_path=path, lookup_pages_max=3)
+    assert (reply.outcome, reply.retry_after_s) == (Outcome.UNKNOWN, 300)
+    assert reply.reason == "the list has more than 3 pages"
 
 
 def test_a_date_query_that_has_no_pages_is_one_page() -> None:
@@ -245,7 +276,7 @@ def test_a_date_query_that_has_no_pages_is_one_page() -> None:
     assert etpay.look_up(order()).outcome is Outcome.NOT_FOUND
     assert server.paths[1] == "/v1/list?from=2030-12-29&to=2031-01-02"
     broken = ask("look_up", NOTHING, listed(other("a"), pages=2), list_path=path)
-    assert broken.outcome is Outcome.UNKNOWN
+    assert not broken.proves_absence
 
 
 # With one of the two queries alone.
@@ -258,7 +289,11 @@ def test_the_date_query_alone_finds_but_never_proves_absence() -> None:
     assert dict(server.asked[0].url.params) == long_past
     assert dict(server.asked[1].url.params) == {**long_past, **DAYS}
     for answers in ([listed(), OTHERS], [OTHERS], [error(500), OTHERS], [NOTHING, listed()]):
-        assert ask("look_up", *answers, status_by_order_path="").outcome is Outcome.UNKNOWN
+        reply = ask("look_up", *answers, status_by_order_path="")
+        assert (reply.outcome, reply.proves_absence) == (Outcome.NOT_FOUND, False)
+    for broken in (error(500), listed(7), httpx.ReadTimeout("x")):
+        reply = ask("look_up", OTHERS, broken, status_by_order_path="")
+        assert reply.outcome is Outcome.UNKNOWN
 
 
 def test_our_own_id_alone_finds_but_never_proves_absence() -> None:

@@ -196,6 +196,7 @@ def test_a_refused_login_says_which_settings_to_look_at(status: int, words: str)
     ("failed", "reason"),
     [
         (error(500, "E9", "oops"), "no login: E9: oops"),
+        (error(400, "E9", "oops"), "no login: E9: oops"),
         (answer(422, {"code": "E9"}), "no login: E9"),
         (answer(500, {"message": f"is {PASSWORD} right?"}), "no login: is *** right?"),
         (httpx.Response(502, content=HTML), "no login: answered 502, without a token"),
@@ -203,7 +204,7 @@ def test_a_refused_login_says_which_settings_to_look_at(status: int, words: str)
     ],
 )
 def test_a_failed_login_says_why(failed: httpx.Response, reason: str) -> None:
-    etpay, _ = adapter(one(), logins=[failed])
+    etpay, _ = adapter(one(), logins=[failed], login_fault_statuses=[])
     reply = etpay.create(order())
     assert (reply.reason, reply.retry_after_s) == (reason, None)
 

@@ -289,11 +289,22 @@ def test_the_orders_own_words_never_blame_the_account() -> None:
 @pytest.mark.parametrize(
     "refused",
     [error(409), error(409, "X", "y"), httpx.Response(409, content=HTML),
-     error(400, "PO-DUPLICATE"), error(422, "X", "orden duplicada"), error(403, "X_DUPLICATED"),
+     error(400, "PO-DUPLICATE"), error(422, "X", "orden duplicada"), error(402, "X_DUPLICATED"),
      error(422, "X", "order already exists")],
 )  # fmt: skip
 def test_a_taken_reference_id_is_looked_up(refused: httpx.Response) -> None:
     assert ask("create", refused).outcome is Outcome.EXISTS
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+@pytest.mark.parametrize(
+    ("code", "words"), [("TWIN", "x"), ("BAD", "x"), ("X", "A session for it already exists")]
+)
+def test_what_blames_the_account_judges_no_payout(status: int, code: str, words: str) -> None:
+    reply = ask("create", error(status, code, words), error_map=KNOWN)
+    assert (reply.outcome, reply.refusal) == (Outcome.ACCOUNT_FAULT, None)
+    unsure = ask("create", error(status, code, words), error_map=KNOWN, not_created_statuses=[429])
+    assert unsure.outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 429])
@@ -327,6 +338,7 @@ def test_errors_are_read_leniently(body: Any, code: str, reason: str | None) -> 
         (answer(300, {"msg": "moved"}), "answered 300, not followed"),
         (answer(399, {"msg": "moved"}), "answered 399, not followed"),
         (answer(400, {"msg": "bad"}), "bad"),
+        (httpx.Response(400, content=HTML), "answered 400"),
         (error(500, "E9", "oops"), "E9: oops"),
         (httpx.Response(502, content=HTML), "answered 502"),
     ],
@@ -397,6 +409,7 @@ def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("Thu, 02 Jan 2031 02:59:59 GMT", date(2030, 12, 29), date(2031, 1, 2)),
         ("Thu, 02 Jan 2031 03:00:00 GMT", date(2030, 12, 30), date(2031, 1, 3)),
         ("Wed, 02 Jul 2031 03:59:59 -0000", date(2031, 6, 28), date(2031, 7, 2)),
+        ("Wed, 02 Jul 2031 04:00:00 -0000", date(2031, 6, 29), date(2031, 7, 3)),
         ("Wed, 02 Jul 2031 09:59:59 +0600", date(2031, 6, 28), date(2031, 7, 2)),
         ("Wed, 02 Jul 2031 04:00:00 +0000", date(2031, 6, 29), date(2031, 7, 3)),
     ],

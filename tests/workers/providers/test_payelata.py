@@ -353,6 +353,14 @@ def test_the_adapter_is_installed_and_takes_its_limits_from_the_settings() -> No
     assert KEY not in repr(config())
 
 
+def test_who_is_paid_through_is_the_address_and_the_account() -> None:
+    usual = adapter()[0].capabilities.identity
+    for changes in ({"base_url": "https://other.example.test"}, {"account_id": "coma_Other"}):
+        assert adapter(**changes)[0].capabilities.identity not in ("", usual)
+    rotated = adapter(api_key="new", public_key="pk_test_new", signing_key="sk_test_new")[0]
+    assert rotated.capabilities.identity == usual
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -116,7 +116,8 @@ def test_look_up_gives_up_after_its_pages() -> None:
         return others(str(next(pages)), **link("page=next"))
 
     payelata, server = adapter(endless, find_pages_max=3)
-    assert payelata.look_up(order()).outcome is Outcome.UNKNOWN
+    reply = payelata.look_up(order())
+    assert (reply.outcome, reply.retry_after_s) == (Outcome.UNKNOWN, 300)
     assert len(server.asked) == 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -98,6 +100,37 @@ def test_an_errors_words_are_told_without_our_secrets() -> None:
     told = wire.without(Answer(422, {}, b"key k-123 and k-123"), "k-123")
     assert isinstance(told, Answer)
     assert told.body == b"key *** and ***"
+
+
+AWKWARD = ('s3"cret-ñ/x', "a\\b", "a/b", "nuñez", "p&ss<w>", "tab\there", "k€y", "key🔑", "a.b*c+")
+
+
+@pytest.mark.parametrize("secret", AWKWARD)
+def test_a_secret_does_not_come_back_through_the_escapes_of_json(secret: str) -> None:
+    written = [json.dumps(secret, ensure_ascii=narrow)[1:-1] for narrow in (True, False)]
+    written += [form.replace("/", "\\/") for form in written]
+    written += [re.sub(r"\\u[0-9a-f]{4}", lambda m: f"\\u{m[0][2:].upper()}", w) for w in written]
+    written += ["".join(f"\\u{ord(c):04x}" if c in "&<>/" else c for c in secret), secret]
+    for form in written:
+        told = wire.without(Answer(422, {}, f'{{"message": "not {form}!"}}'.encode()), secret)
+        assert isinstance(told, Answer)
+        assert told.body == b'{"message": "not ***!"}', form
+
+
+@given(st.text(min_size=1, max_size=20).filter(lambda text: not {*"<>"} & {*text}))
+def test_no_secret_survives_in_a_body_that_json_wrote(secret: str) -> None:
+    for narrow in (True, False):
+        body = json.dumps({"m": f"<{secret}>"}, ensure_ascii=narrow).encode(errors="surrogatepass")
+        told = wire.without(Answer(500, {}, body), secret)
+        assert isinstance(told, Answer)
+        assert b"<***>" in told.body
+
+
+def test_what_is_no_error_or_has_no_secret_is_left_alone() -> None:
+    assert wire.without(Answer(200, {}, b"k-123"), "k-123") == Answer(200, {}, b"k-123")
+    assert wire.without(Answer(422, {}, b"axb"), "a.b", "") == Answer(422, {}, b"axb")
+    lost = Lost(Outcome.UNKNOWN, "ReadTimeout", "no answer")
+    assert wire.without(lost, "k-123") is lost
 
 
 @pytest.mark.parametrize(

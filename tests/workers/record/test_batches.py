@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -358,3 +359,32 @@ def test_a_replaced_payout_is_known_until_its_replacement_fails_too(record: Reco
     assert record.batches.replaced("other", ["R-0"]) == set()
     record.answer(record.take(one), Step.CREATE, Outcome.REFUSED)
     assert record.batches.replaced("main", ["R-0"]) == set()
+
+
+def test_what_is_due_next_leaves_out_accounts_that_do_not_go_on(record: Record) -> None:
+    queued, created, other = record.queue(order(), order(), order(account="other"))
+    batch_id = record.row(queued).batch_id
+    released = record.created(created).due_at
+    later = record.clock.now() + timedelta(hours=1)
+    record.due.postpone(other, later)
+    assert record.batches.next_due(batch_id) == record.row(queued).due_at < released < later
+    # Only sending waits: what was sent is still read.
+    record.book.pause("main", "balance", "no money", record.clock.now())
+    assert record.batches.next_due(batch_id) == released
+    record.book.resume("main")
+    record.book.pause("main", "fault", "a wrong key", record.clock.now())
+    assert record.batches.next_due(batch_id) == later
+    record.book.pause("other", "outage", "no answer", record.clock.now())
+    assert record.batches.next_due(batch_id) is None
+
+
+def test_a_fee_is_told_of_what_was_paid_or_came_back_and_of_nothing_else(record: Record) -> None:
+    outcomes = (Outcome.PAID, Outcome.REFUSED, Outcome.RETURNED)
+    for one, outcome in zip(record.queue(*(order() for _ in outcomes)), outcomes, strict=True):
+        record.answer(record.take(one), Step.CREATE, outcome, fee=Money(150, USD))
+    tallies = record.batches.tallies(record.row(one).batch_id)
+    assert {tally.state: tally.fees for tally in tallies} == {
+        State.PAID: {"USD": 150},
+        State.FAILED: {},
+        State.RETURNED: {"USD": 150},
+    }

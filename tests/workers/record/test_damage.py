@@ -11,8 +11,9 @@ from tests.workers.record.test_verdict import CREATING, NOW, judge, payout, say
 from tests.worlds import KEY, USD, order, stored
 from workers.errors import IllegalMove, OperatorError, VaultError
 from workers.record.money import Money
+from workers.record.rows import payout_of
 from workers.record.status import Outcome, State, Step
-from workers.record.store import CLAIMS_SILENT_MAX, payout_of
+from workers.record.store import CLAIMS_SILENT_MAX
 from workers.record.vault import Vault
 
 

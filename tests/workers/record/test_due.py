@@ -8,7 +8,7 @@ import pytest
 
 from tests.workers.record.conftest import Record, together
 from tests.worlds import order
-from workers.record.status import Outcome, State, Step
+from workers.record.status import State
 
 ANNOUNCE_S = {"main": 120.0, "other": 60.0}
 
@@ -174,15 +174,3 @@ def test_a_postponed_payout_is_announced_anew_when_due(record: Record) -> None:
     record.due.postpone(one, record.clock.now() + timedelta(seconds=1))
     record.clock.sleep(1)
     assert announce(record) == [one]
-
-
-def test_the_next_due_time_of_a_batch_leaves_out_what_is_paid(record: Record) -> None:
-    paid, waiting = record.queue(order(), order())
-    batch_id = record.row(paid).batch_id
-    record.answer(record.take(paid), Step.CREATE, Outcome.PAID)
-    at = record.clock.now() + timedelta(seconds=40)
-    record.due.postpone(waiting, at)
-    assert record.due.next_due(batch_id) == at
-    record.clock.move_to(at)
-    record.answer(record.take(waiting), Step.CREATE, Outcome.PAID)
-    assert record.due.next_due(batch_id) is None

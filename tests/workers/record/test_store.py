@@ -57,16 +57,6 @@ def test_a_claim_commits_the_intent_with_the_attempts_number(record: Record) -> 
     assert claim.order.fields == {"account": "987654321"}
 
 
-def test_the_first_send_is_remembered_over_later_attempts(record: Record) -> None:
-    (one,) = record.queue(order())
-    first = record.clock.now()
-    record.answer(record.take(one), Step.CREATE, Outcome.NOT_SENT)
-    record.clock.sleep(60)
-    record.take(one)
-    row = record.row(one)
-    assert (row.attempts, row.sent_at, row.last_sent_at) == (2, first, record.clock.now())
-
-
 @pytest.mark.parametrize("decision", ["paused", "cancelled", "draft", "rejected"])
 def test_a_queued_payout_of_a_batch_that_is_not_approved_is_not_claimed(
     record: Record, decision: str

@@ -10,7 +10,7 @@ import pytest
 
 from workers.record.model import Payout, Reply
 from workers.record.status import Outcome, State, Step
-from workers.record.verdict import Policy, Verdict, judge, not_again
+from workers.record.verdict import Policy, Verdict, backoff_s, judge, not_again
 
 from .conftest import policy
 from .test_verdict import NOW, ago, in_doubt, payout
@@ -44,8 +44,7 @@ def test_absence_at_a_provider_with_a_key_is_sent_again_while_the_key_is_known()
     ("changes", "why"),
     [
         ({"sent_at": ago(DAY_S), "shape": "as it was"}, "too late"),
-        ({"sent_at": ago(700), "shape": "another"}, "settings that shape its request"),
-        ({"sent_at": ago(700), "shape": None}, "settings that shape its request"),
+        ({"sent_at": ago(700), "shape": "another"}, "settings have changed"),
     ],
 )
 def test_past_the_keys_time_or_in_another_shape_a_person_decides(
@@ -72,14 +71,14 @@ def test_without_a_key_and_without_refusal_of_duplicates_absence_is_a_persons() 
     [
         (1, "as it was", None),
         (0, "as it was", "too late"),
-        (1, "another", "settings that shape"),
+        (1, "another", "settings have changed"),
     ],
 )
 def test_a_queued_payout_that_was_sent_before_is_looked_at_once_more_by_its_claim(
     left_s: int, shape: str, why: str | None
 ) -> None:
     until = NOW + timedelta(seconds=left_s)
-    waiting = replace(payout(State.QUEUED), repeat_until=until, shape=shape)
+    waiting = replace(payout(State.QUEUED), repeat_until=until, shape=shape, doubted_at=NOW)
     found = not_again(waiting, policy(**KEYED), NOW)
     assert found is None if why is None else why in str(found)
 
@@ -133,3 +132,119 @@ def test_a_look_up_that_proves_nothing_ends_no_doubt_and_stops_no_create() -> No
     # It was turned away before: nothing can be there, and nothing speaks against it.
     turned_away = replace(payout(State.CREATING), attempts=2, attempts_excused=1)
     assert judge(turned_away, Step.LOOK_UP, empty, policy(), NOW).next_step is Step.CREATE
+
+
+# --- what was once in doubt ---
+
+DOUBTED: dict[str, Any] = {"doubted_at": ago(900)}
+
+
+def created(reply: Reply, before: Payout, **can: Any) -> Verdict:
+    return judge(before, Step.CREATE, reply, policy(**can), NOW)
+
+
+@pytest.mark.parametrize("reply", [Reply(outcome=Outcome.UNKNOWN), Reply(outcome=Outcome.EXISTS)])
+def test_a_create_that_may_be_there_is_marked_for_life(reply: Reply) -> None:
+    assert created(reply, payout(State.CREATING)).changes["doubted_at"] == NOW
+    before = payout(State.CREATING, **DOUBTED)
+    assert created(reply, before).changes["doubted_at"] == before.doubted_at
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(outcome=Outcome.NOT_SENT),
+        Reply(outcome=Outcome.ACCOUNT_FAULT),
+        Reply(outcome=Outcome.UNKNOWN, refusal="422: odd"),
+        Reply(outcome=Outcome.REFUSED),
+    ],
+)
+def test_a_create_that_was_turned_away_is_no_doubt(reply: Reply) -> None:
+    assert "doubted_at" not in created(reply, payout(State.CREATING)).changes
+
+
+def test_a_refusal_after_a_doubt_is_looked_up_and_held_if_nothing_is_there() -> None:
+    """It may be what the provider says to a repeat of what it has."""
+    refused = Reply(outcome=Outcome.REFUSED, reason="in use")
+    verdict = created(refused, payout(State.CREATING, **DOUBTED))
+    assert targets(verdict) == [State.UNKNOWN]
+    after = in_doubt(doubt=verdict.changes["doubt"], **DOUBTED, **PROVEN)
+    assert targets(looked_up(after)) == [State.HELD]
+    named = replace(refused, provider_payout_id="P-1")
+    assert targets(created(named, payout(State.CREATING, **DOUBTED))) == [State.FAILED]
+
+
+@pytest.mark.parametrize("can", [{}, {"refused_when_absent": True}])
+def test_unlisted_refusals_after_a_doubt_are_a_persons(can: dict[str, Any]) -> None:
+    again = in_doubt(refusal_first="400: 9001", refusal_last="400: 9001", **DOUBTED, **PROVEN)
+    assert targets(looked_up(again, **can)) == [State.HELD]
+    alone = in_doubt(refusal_first="400: 9001", refusal_last="400: 9001", **PROVEN)
+    assert targets(looked_up(alone, **can)) == [State.FAILED]
+
+
+def test_a_rate_limit_to_a_repeat_under_a_key_says_nothing_of_the_first() -> None:
+    limited = Reply(outcome=Outcome.NOT_SENT, code="429", retry_after_s=5)
+    before = payout(State.CREATING, **DOUBTED)
+    assert targets(created(limited, before, **KEYED)) == [State.UNKNOWN]
+    assert targets(created(limited, before)) == [State.QUEUED]
+    assert targets(created(limited, payout(State.CREATING), **KEYED)) == [State.QUEUED]
+
+
+def test_the_key_goes_on_while_nothing_is_created_and_stands_from_the_first_doubt() -> None:
+    fault = Reply(outcome=Outcome.ACCOUNT_FAULT)
+    assert created(fault, payout(State.CREATING, key_no=2)).changes["key_no"] == 3
+    assert "key_no" not in created(fault, payout(State.CREATING, key_no=2, **DOUBTED)).changes
+    refused = looked_up(in_doubt(refusal_first="422: odd", key_no=1, **PROVEN))
+    assert refused.changes["key_no"] == 2
+    lost = looked_up(in_doubt(key_no=1, **DOUBTED, **PROVEN))
+    assert "key_no" not in lost.changes
+
+
+def test_what_may_have_been_sent_is_not_sent_through_another_account() -> None:
+    elsewhere = in_doubt(shape="old merchant", **DOUBTED, **PROVEN)
+    assert targets(looked_up(elsewhere, shape="new merchant")) == [State.HELD]
+    same = in_doubt(shape="old merchant", **DOUBTED, **PROVEN)
+    assert targets(looked_up(same, shape="old merchant")) == [State.QUEUED]
+    waiting = payout(State.QUEUED, shape="old merchant", **DOUBTED)
+    assert not_again(waiting, policy(shape="new merchant"), NOW) is not None
+    never_sent = payout(State.QUEUED, shape="old merchant")
+    assert not_again(never_sent, policy(shape="new merchant"), NOW) is None
+
+
+def test_a_look_up_without_proof_lets_nothing_be_repeated_that_would_pay_twice() -> None:
+    empty = Reply(outcome=Outcome.NOT_FOUND, proves_absence=False)
+    before = payout(State.CREATING, attempts=2, **DOUBTED)
+    blind = judge(before, Step.LOOK_UP, empty, policy(refuses_duplicates=False), NOW)
+    assert targets(blind) == [State.HELD]
+    assert judge(before, Step.LOOK_UP, empty, policy(), NOW).next_step is Step.CREATE
+
+
+def test_look_ups_before_a_create_that_are_not_answered_back_off() -> None:
+    lost = Reply(outcome=Outcome.UNKNOWN)
+    waits = [
+        judge(
+            payout(State.CREATING, attempts=9, attempts_excused=tries),
+            Step.LOOK_UP,
+            lost,
+            policy(),
+            NOW,
+        ).wait_s
+        for tries in (0, 1, 2, 20)
+    ]
+    assert waits == [5, 10, 20, 300]
+
+
+def test_what_a_provider_was_told_to_pay_is_never_sent_again_and_known_by_that_id() -> None:
+    told = in_doubt(confirmed_id="U-1", shape="as it was", **DOUBTED, **PROVEN)
+    assert targets(looked_up(told, **KEYED)) == [State.HELD]
+    assert not_again(payout(State.QUEUED, confirmed_id="U-1"), policy(**KEYED), NOW) is not None
+    other = Reply(outcome=Outcome.REFUSED, provider_payout_id="U-2")
+    found = judge(told, Step.LOOK_UP, other, policy(**KEYED), NOW)
+    assert targets(found) == [State.HELD]
+    same = Reply(outcome=Outcome.PAID, provider_payout_id="U-1")
+    assert targets(judge(told, Step.LOOK_UP, same, policy(**KEYED), NOW)) == [State.PAID]
+
+
+def test_backoff_doubles_and_never_overflows() -> None:
+    delays = [backoff_s(n, first_s=5, max_s=300) for n in (0, 1, 5, 6, 10**9)]
+    assert delays == [5, 10, 160, 300, 300]

@@ -13,7 +13,9 @@ from workers.record.status import Outcome, State, Step
 from workers.record.vault import Vault
 from workers.record.webhooks import (
     AGAIN_S,
+    APPLIED_AT_ONCE,
     EARLY_S,
+    KEPT_DAYS,
     SETTLED_REST_S,
     UNKNOWN_MAX,
     WebhookBook,
@@ -167,6 +169,50 @@ def test_a_flood_about_nothing_known_does_not_fill_the_table(
     record.created(one)
     known = [Notice(key="known", provider_payout_id=f"p{one}")]
     assert len(book.keep("main", known, b"", now)) == 1
+
+
+def test_news_of_nothing_known_stands_in_the_way_of_no_other(
+    record: Record, book: WebhookBook
+) -> None:
+    foreign = [Notice(key=f"x{n}", provider_payout_id=f"x{n}") for n in range(APPLIED_AT_ONCE + 5)]
+    book.keep("main", foreign, b"", record.clock.now())
+    (one,) = record.queue(order())
+    record.created(one)
+    record.clock.sleep(1)
+    assert tell(record, book, provider_payout_id=f"p{one}") == 1
+
+
+def test_many_that_apply_at_once_do_not_get_in_each_others_way(
+    record: Record, book: WebhookBook
+) -> None:
+    ids = record.queue(*(order() for _ in range(12)))
+    for one in ids:
+        record.created(one)
+    now = record.clock.now()
+    for turn, some in enumerate((ids, ids[::-1])):
+        for one in some:
+            notices = [Notice(key=f"{turn}-{one}", provider_payout_id=f"p{one}")]
+            book.keep("main", notices, b"", now)
+    books = [WebhookBook(record.again().database, Vault.from_text(KEY)) for _ in range(4)]
+    done = together([lambda b=b: b.apply(now).woken for b in books])  # type: ignore[misc]
+    assert all(isinstance(count, int) for count in done), done
+    book.apply(now)
+    assert all(is_due(record, one) for one in ids)
+    assert not any(row.pending for row in stored(record))
+    for one_book in books:
+        one_book.database.close()
+
+
+def test_applied_news_is_forgotten_after_a_while_and_waiting_news_is_not(
+    record: Record, book: WebhookBook
+) -> None:
+    (one,) = record.queue(order())
+    record.created(one)
+    tell(record, book, provider_payout_id=f"p{one}")
+    record.clock.sleep(KEPT_DAYS * 86_400 + 1)
+    book.keep("main", [Notice(key="new", provider_payout_id="p")], b"", record.clock.now())
+    assert (book.forget_old(record.clock.now()), book.forget_old(record.clock.now())) == (1, 0)
+    assert [row.key for row in stored(record)] == ["new"]
 
 
 # --- questions of a provider before it pays ---

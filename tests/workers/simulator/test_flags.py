@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from decimal import Decimal
 from pathlib import Path
 
@@ -90,3 +91,11 @@ def test_bad_flag_is_one_sentence_and_exit_2(text: str, capsys: pytest.CaptureFi
     assert told.out == ""
     assert len(told.err.strip().splitlines()) == 1
     assert told.err.startswith("payelata simulator: ")
+
+
+@pytest.mark.parametrize("name", ["payelata", "ecomcharge", "echelon", "ecart", "etpay"])
+def test_the_usage_line_is_what_can_be_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program = importlib.import_module(f"workers.simulator.{name}")
+    with pytest.raises(SystemExit):
+        program.main(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: paybatch simulator {name} [-h]")

@@ -12,6 +12,11 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column(
+        "payouts", sa.Column("attempts_base", sa.Integer(), server_default="0", nullable=False)
+    )
+    op.add_column("payouts", sa.Column("doubted_at", sa.DateTime(timezone=True)))
+    op.add_column("payouts", sa.Column("key_no", sa.Integer(), server_default="0", nullable=False))
     op.add_column("payouts", sa.Column("repeat_until", sa.DateTime(timezone=True)))
     op.add_column("payouts", sa.Column("shape", sa.Text()))
     op.add_column("payouts", sa.Column("confirmed_id", sa.Text()))

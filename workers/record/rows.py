@@ -1,0 +1,27 @@
+"""A row of the payouts table as values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row
+
+from workers.record.model import Payout
+from workers.record.money import Currency, Money
+from workers.record.status import State
+
+_SAME_NAMES = tuple(name for name in Payout.__dataclass_fields__ if name not in ("amount", "state"))
+
+
+def payout_of(row: Row[Any]) -> Payout:
+    """The table's row as a value."""
+    return Payout(
+        amount=money_of(row),
+        state=State(row.state),
+        **{name: getattr(row, name) for name in _SAME_NAMES},
+    )
+
+
+def money_of(row: Row[Any]) -> Money:
+    """The row's amount."""
+    return Money(row.amount_minor, Currency(row.currency, row.currency_exponent))
