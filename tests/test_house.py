@@ -44,6 +44,7 @@ TESTED_BY = {
     "workers/providers/port.py": "workers/providers/test_contract.py",
     "workers/providers/tokens.py": "workers/test_tokens.py",
     "workers/simulator/desk.py": "workers/simulator/test_life.py",
+    "workers/simulator/program.py": "workers/simulator/test_payelata.py",
 }
 every_file = pytest.mark.parametrize("file", FILES)
 EVERY = [*FILES, *(f"tests/{file}" for file in sorted(TESTS))]

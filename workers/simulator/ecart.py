@@ -13,35 +13,14 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from decimal import Decimal
 
-from workers.errors import UsageError
-from workers.simulator import flags, server
+from workers.simulator import flags
 from workers.simulator.ecart_api import DEFAULT_BALANCES, Ecart, EcartOptions
 from workers.simulator.ecart_keys import sign
+from workers.simulator.program import Program
 
 __all__ = ["EcartOptions", "main", "read_flags", "serve", "sign"]
-
-
-def serve(options: EcartOptions | None = None) -> AbstractContextManager[server.Running]:
-    """Run the simulator in a thread of this process for the length of a `with` block.
-
-    Raises:
-        SimulatorError: it could not be started.
-    """
-    chosen = options or EcartOptions()
-    return server.serving(chosen, lambda parts: Ecart(chosen, parts))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The simulator as a program; 0 after a clean stop, 2 for bad flags, 3 for a locked ledger."""
-    try:
-        options = read_flags(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return server.run(options, lambda parts: Ecart(options, parts))
 
 
 def read_flags(argv: Sequence[str]) -> EcartOptions:
@@ -146,6 +125,10 @@ def _decimal(text: str) -> Decimal:
     if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text, re.ASCII):
         raise argparse.ArgumentTypeError("expected such as 2.50")
     return Decimal(text)
+
+
+_PROGRAM = Program(EcartOptions, read_flags, Ecart)
+serve, main = _PROGRAM.serve, _PROGRAM.main
 
 
 if __name__ == "__main__":

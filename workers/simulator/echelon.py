@@ -12,35 +12,15 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from decimal import Decimal
 
-from workers.errors import MoneyError, UsageError
+from workers.errors import MoneyError
 from workers.record.money import Currency, Money
-from workers.simulator import flags, server
+from workers.simulator import flags
 from workers.simulator.echelon_api import DEFAULT_BALANCES, Echelon, EchelonOptions
+from workers.simulator.program import Program
 
 __all__ = ["EchelonOptions", "main", "read_flags", "serve"]
-
-
-def serve(options: EchelonOptions | None = None) -> AbstractContextManager[server.Running]:
-    """Run the simulator in a thread of this process for the length of a `with` block.
-
-    Raises:
-        SimulatorError: it could not be started.
-    """
-    chosen = options or EchelonOptions()
-    return server.serving(chosen, lambda parts: Echelon(chosen, parts))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The simulator as a program; 0 after a clean stop, 2 for bad flags, 3 for a locked ledger."""
-    try:
-        options = read_flags(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return server.run(options, lambda parts: Echelon(options, parts))
 
 
 def read_flags(argv: Sequence[str]) -> EchelonOptions:
@@ -106,6 +86,10 @@ def _fee(text: str) -> tuple[str, Decimal]:
         return code, Money.parse(amount, Currency.of(code)).decimal()
     except MoneyError as error:
         raise argparse.ArgumentTypeError(f"expected such as IDR=2500: {error}") from error
+
+
+_PROGRAM = Program(EchelonOptions, read_flags, Echelon)
+serve, main = _PROGRAM.serve, _PROGRAM.main
 
 
 if __name__ == "__main__":

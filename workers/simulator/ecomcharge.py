@@ -13,42 +13,21 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from workers.errors import UsageError
-from workers.simulator import flags, server
+from workers.simulator import flags
 from workers.simulator.ecomcharge_account import (
     DEFAULT_BALANCES,
     DEFAULT_METHODS,
     EcomchargeOptions,
 )
 from workers.simulator.ecomcharge_api import Ecomcharge
+from workers.simulator.program import Program
 
 __all__ = ["EcomchargeOptions", "main", "read_flags", "serve"]
 
 # No currency has more, so more is a slip.
 DECIMALS_MAX = 4
-
-
-def serve(options: EcomchargeOptions | None = None) -> AbstractContextManager[server.Running]:
-    """Run the simulator in a thread of this process for the length of a `with` block.
-
-    Raises:
-        SimulatorError: it could not be started.
-    """
-    chosen = options or EcomchargeOptions()
-    return server.serving(chosen, lambda parts: Ecomcharge(chosen, parts))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The simulator as a program; 0 after a clean stop, 2 for bad flags, 3 for a locked ledger."""
-    try:
-        options = read_flags(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return server.run(options, lambda parts: Ecomcharge(options, parts))
 
 
 def read_flags(argv: Sequence[str]) -> EcomchargeOptions:
@@ -159,6 +138,10 @@ def _method(text: str) -> tuple[str, tuple[str, ...]]:
     if not known or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise argparse.ArgumentTypeError("expected such as bank_transfer=account,customer.email")
     return name, wanted
+
+
+_PROGRAM = Program(EcomchargeOptions, read_flags, Ecomcharge)
+serve, main = _PROGRAM.serve, _PROGRAM.main
 
 
 if __name__ == "__main__":

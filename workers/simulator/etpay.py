@@ -13,34 +13,13 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from zoneinfo import ZoneInfo
 
-from workers.errors import UsageError
-from workers.simulator import flags, server
+from workers.simulator import flags
 from workers.simulator.etpay_api import DEFAULT_BALANCES, Etpay, EtpayOptions
+from workers.simulator.program import Program
 
 __all__ = ["EtpayOptions", "main", "read_flags", "serve"]
-
-
-def serve(options: EtpayOptions | None = None) -> AbstractContextManager[server.Running]:
-    """Run the simulator in a thread of this process for the length of a `with` block.
-
-    Raises:
-        SimulatorError: it could not be started.
-    """
-    chosen = options or EtpayOptions()
-    return server.serving(chosen, lambda parts: Etpay(chosen, parts))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The simulator as a program; 0 after a clean stop, 2 for bad flags, 3 for a locked ledger."""
-    try:
-        options = read_flags(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return server.run(options, lambda parts: Etpay(options, parts))
 
 
 def read_flags(argv: Sequence[str]) -> EtpayOptions:
@@ -127,6 +106,10 @@ def _zone(text: str) -> str:
         return ZoneInfo(text).key
     except (KeyError, ValueError, OSError) as error:
         raise argparse.ArgumentTypeError("expected a zone such as America/Santiago") from error
+
+
+_PROGRAM = Program(EtpayOptions, read_flags, Etpay)
+serve, main = _PROGRAM.serve, _PROGRAM.main
 
 
 if __name__ == "__main__":

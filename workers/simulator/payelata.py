@@ -13,33 +13,12 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
-from workers.errors import UsageError
-from workers.simulator import flags, server
+from workers.simulator import flags
 from workers.simulator.payelata_api import DEFAULT_BALANCES, Payelata, PayelataOptions, sign
+from workers.simulator.program import Program
 
 __all__ = ["PayelataOptions", "main", "read_flags", "serve", "sign"]
-
-
-def serve(options: PayelataOptions | None = None) -> AbstractContextManager[server.Running]:
-    """Run the simulator in a thread of this process for the length of a `with` block.
-
-    Raises:
-        SimulatorError: it could not be started.
-    """
-    chosen = options or PayelataOptions()
-    return server.serving(chosen, lambda parts: Payelata(chosen, parts))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The simulator as a program; 0 after a clean stop, 2 for bad flags, 3 for a locked ledger."""
-    try:
-        options = read_flags(sys.argv[1:] if argv is None else argv)
-    except UsageError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return server.run(options, lambda parts: Payelata(options, parts))
 
 
 def read_flags(argv: Sequence[str]) -> PayelataOptions:
@@ -89,6 +68,10 @@ def _prefix(text: str) -> str:
     if not re.fullmatch(r"(/[A-Za-z0-9._-]+)*", text) or text.startswith(("/public-api", "/_")):
         raise argparse.ArgumentTypeError("expected such as /api, or nothing")
     return text
+
+
+_PROGRAM = Program(PayelataOptions, read_flags, Payelata)
+serve, main = _PROGRAM.serve, _PROGRAM.main
 
 
 if __name__ == "__main__":
