@@ -184,7 +184,7 @@ class EComCharge:
             return Reply(outcome=Outcome.UNKNOWN, reason=why, needs_person=why)
         content = self._create_body(order, amount)
         # The idempotency key, section 2; what was answered to one is answered to it again, so the
-        # create after a plain "not created" needs another. No reference id has a point.
+        # create after a lack of money needs another. No reference id has a point.
         number = f".{order.key_no}" if order.key_no else ""
         key = {"RequestID": order.reference_id + number}
         answer = self._call("POST", self._config.create_path, content=content, headers=key)
@@ -327,7 +327,7 @@ class EComCharge:
             for kind in sorted(self._config.methods)
         ]
 
-    def list_payouts(self, since: datetime, until: datetime) -> Iterator[Reply]:  # noqa: ARG002
+    def list_payouts(self, since: datetime, until: datetime) -> Iterator[Reply]:  # noqa: ARG002 - as the port
         """Nothing: no list of payouts by date is known. Source: section 11."""
         return iter(())
 

@@ -34,9 +34,9 @@ class Order:
     description: str = ""
     # The reference id of the failed payout that this one pays again.
     replaces: str = ""
-    # How often the provider had answered that nothing was created, before any doubt: where it
-    # keeps what it answered to an idempotency key, the next create needs the next key. Not the
-    # maker's, so not part of what is sealed.
+    # How often the provider had refused it for lack of money, before any doubt: where it keeps
+    # what it answered to an idempotency key, the next create needs the next key. Not the maker's,
+    # so not part of what is sealed.
     key_no: int = 0
 
     def canonical(self) -> bytes:
@@ -166,7 +166,8 @@ class Payout:
     refusal_last: str | None
     # When a create of it was first left open: it may have been sent, whatever was answered later.
     doubted_at: datetime | None
-    # How often nothing was created, before any doubt: the number of its idempotency key.
+    # How often it was refused for lack of money, before any doubt: the number of its idempotency
+    # key.
     key_no: int
     # Sent before and proven absent, where a repeat needs the same key: until when it may be sent
     # again.

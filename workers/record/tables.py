@@ -169,8 +169,8 @@ payouts = Table(
     Column("refusal_first", Text),
     Column("refusal_last", Text),
     Column("doubt", Text),
-    # Creates before a person had it tried anew; when one was first left open; how often nothing
-    # was created, before any doubt.
+    # Creates before a person had it tried anew; when one was first left open; how often it was
+    # refused for lack of money, before any doubt.
     Column("attempts_base", Integer, nullable=False, server_default="0"),
     Column("doubted_at", UtcDateTime),
     Column("key_no", Integer, nullable=False, server_default="0"),
@@ -268,6 +268,9 @@ webhooks = Table(
 Index("webhooks_once", webhooks.c.account, webhooks.c.key, unique=True)
 _PENDING = text("pending")
 Index("webhooks_pending", webhooks.c.received_at, postgresql_where=_PENDING, sqlite_where=_PENDING)
+# Every sweep looks for applied ones that are old: most often there are none.
+_APPLIED = text("NOT pending")
+Index("webhooks_old", webhooks.c.received_at, postgresql_where=_APPLIED, sqlite_where=_APPLIED)
 
 tokens = Table(
     "tokens",

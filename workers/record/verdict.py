@@ -193,8 +193,11 @@ def _after_create(payout: Payout, reply: Reply, policy: Policy, now: datetime) -
         )
     if reply.outcome is Outcome.ACCOUNT_FAULT:
         moves = ((State.QUEUED, _words("the account is at fault", reply)),)
-        next_key = {**excused, **_next_key(payout)}
-        return Verdict(moves=moves, changes=next_key, wait_s=settings.poll_first_s)
+        if reply.low_balance and payout.doubted_at is None:
+            # The provider judged it and made nothing, and may say so to this key again even when
+            # the money is there: the next create has the next key. No other answer is so sure.
+            excused["key_no"] = payout.key_no + 1
+        return Verdict(moves=moves, changes=excused, wait_s=settings.poll_first_s)
     doubted: dict[str, Any] = {"doubted_at": payout.doubted_at or now}
     if reply.outcome is Outcome.EXISTS:
         moves = ((State.UNKNOWN, _words("the reference id is taken", reply)),)
@@ -219,13 +222,6 @@ def _may_be_a_repeats(reply: Reply, policy: Policy) -> bool:
         return reply.provider_payout_id is None
     keyed = policy.repeatable_for_s is not None
     return keyed and reply.outcome is Outcome.NOT_SENT and reply.code == "429"
-
-
-def _next_key(payout: Payout) -> Mapping[str, int]:
-    """Nothing was created under its key, and never was there a doubt: the next create has another,
-    so that it is not answered with what the provider remembers of this one.
-    """
-    return {} if payout.doubted_at is not None else {"key_no": payout.key_no + 1}
 
 
 def _after_look_up(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> Verdict:
@@ -290,17 +286,15 @@ def _proven_absent(payout: Payout, proof: str, policy: Policy, now: datetime) ->
         return _refused_twice(payout, now)
     if _is_reshaped(payout, policy):
         return _held(RESHAPED)
-    # After a refusal the next create has the next key.
-    changes: dict[str, Any] = dict(_next_key(payout)) if payout.refusal_first else {}
     queued: _Moves = ((State.QUEUED, proof),)
     if policy.refuses_duplicates:
-        return Verdict(moves=queued, changes=changes, wait_s=0)
+        return Verdict(moves=queued, wait_s=0)
     if policy.repeatable_for_s is None:
         return _held("not found, and the provider does not refuse duplicates")
     # The same key and the same bytes are the same create, for as long as the provider knows the
     # key: the claim looks at that once more.
     until = (payout.sent_at or now) + timedelta(seconds=policy.repeatable_for_s)
-    changes["repeat_until"] = until
+    changes = {"repeat_until": until}
     late = not_again(replace(payout, repeat_until=until), policy, now)
     moves = queued if late is None else ((State.HELD, late),)
     return Verdict(moves=moves, changes=changes, wait_s=0 if late is None else None)

@@ -175,6 +175,19 @@ def a_create_that_is_seen_late_is_not_sent_twice(world: World) -> None:
     paid_once(world, payout_id)
 
 
+@scenario(may_repeat, harsh=False)
+def a_create_that_was_stored_and_called_not_done_is_paid_once(world: World) -> None:
+    """An answer that denies what was done, and look-ups that see it late: the key is all there
+    is between the payout and a double.
+    """
+    for status in ("400", "401", "403", "404", "429"):
+        paid_once(world, one(world))
+        payout_id = one(world)
+        world.faults(f"create:{status}-after hide=1500", _reference(world, payout_id))
+        world.settle(payout_id)
+        assert len(world.ledger(payout_id)["invoices"]) == 1, (status, world.told(payout_id))
+
+
 @scenario()
 def a_rate_limit_is_waited_out(world: World) -> None:
     payout_id = one(world)

@@ -38,7 +38,9 @@ def test_a_dead_workers_create_is_in_doubt(record: Record) -> None:
     assert record.row(one).doubted_at == record.clock.now()
 
 
-def test_the_next_create_has_the_next_key_until_there_is_a_doubt(record: Record) -> None:
+def test_a_refusal_for_lack_of_money_has_the_next_key_until_there_is_a_doubt(
+    record: Record,
+) -> None:
     (one,) = record.queue(order())
     keys = []
     for outcome in (Outcome.ACCOUNT_FAULT, Outcome.ACCOUNT_FAULT, Outcome.UNKNOWN):
@@ -47,13 +49,13 @@ def test_the_next_create_has_the_next_key_until_there_is_a_doubt(record: Record)
         claim = record.claim(one)
         assert claim is not None
         keys.append(claim.order.key_no)
-        record.answer(claim.payout, Step.CREATE, outcome)
+        record.answer(claim.payout, Step.CREATE, outcome, low_balance=True)
     for _ in range(3):
         record.clock.sleep(600)
         record.answer(record.take(one), Step.LOOK_UP, Outcome.NOT_FOUND)
     claim = record.claim(one)
     assert claim is not None
-    record.answer(claim.payout, Step.CREATE, Outcome.ACCOUNT_FAULT)
+    record.answer(claim.payout, Step.CREATE, Outcome.ACCOUNT_FAULT, low_balance=True)
     assert [*keys, claim.order.key_no, record.row(one).key_no] == [0, 1, 2, 2, 2]
 
 

@@ -190,14 +190,14 @@ def test_a_rate_limit_to_a_repeat_under_a_key_says_nothing_of_the_first() -> Non
     assert targets(created(limited, payout(State.CREATING), **KEYED)) == [State.QUEUED]
 
 
-def test_the_key_goes_on_while_nothing_is_created_and_stands_from_the_first_doubt() -> None:
-    fault = Reply(outcome=Outcome.ACCOUNT_FAULT)
-    assert created(fault, payout(State.CREATING, key_no=2)).changes["key_no"] == 3
-    assert "key_no" not in created(fault, payout(State.CREATING, key_no=2, **DOUBTED)).changes
-    refused = looked_up(in_doubt(refusal_first="422: odd", key_no=1, **PROVEN))
-    assert refused.changes["key_no"] == 2
-    lost = looked_up(in_doubt(key_no=1, **DOUBTED, **PROVEN))
-    assert "key_no" not in lost.changes
+def test_the_key_goes_on_after_a_lack_of_money_alone_and_stands_from_the_first_doubt() -> None:
+    poor = Reply(outcome=Outcome.ACCOUNT_FAULT, low_balance=True)
+    assert created(poor, payout(State.CREATING, key_no=2)).changes["key_no"] == 3
+    assert "key_no" not in created(poor, payout(State.CREATING, key_no=2, **DOUBTED)).changes
+    for unsure in (Reply(outcome=Outcome.ACCOUNT_FAULT), Reply(outcome=Outcome.NOT_SENT)):
+        assert "key_no" not in created(unsure, payout(State.CREATING)).changes
+    for before in (in_doubt(refusal_first="422: odd", **PROVEN), in_doubt(**DOUBTED, **PROVEN)):
+        assert "key_no" not in looked_up(before, **KEYED).changes
 
 
 def test_what_may_have_been_sent_is_not_sent_through_another_account() -> None:

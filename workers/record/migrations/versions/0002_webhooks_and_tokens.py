@@ -47,6 +47,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("pending"),
         sqlite_where=sa.text("pending"),
     )
+    op.create_index(
+        "webhooks_old",
+        "webhooks",
+        ["received_at"],
+        postgresql_where=sa.text("NOT pending"),
+        sqlite_where=sa.text("NOT pending"),
+    )
     op.create_table(
         "tokens",
         sa.Column("account", sa.Text(), nullable=False),
