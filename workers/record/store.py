@@ -111,7 +111,7 @@ class Store:
                 **claimed,
                 "attempts": row.attempts + 1,
                 # What was turned away was not sent: the time of what may be there counts.
-                "sent_at": now if row.doubted_at is None else row.sent_at,
+                "sent_at": row.sent_at if row.doubted_at or row.repeat_until else now,
                 "last_sent_at": now,
                 "lookups": 0,
                 "polls": 0,

@@ -29,6 +29,19 @@ def test_the_first_send_that_may_be_there_is_remembered_over_later_attempts(
     assert (row.attempts, row.sent_at, row.last_sent_at) == (3, first, record.clock.now())
 
 
+def test_a_key_that_was_used_is_as_old_as_its_first_create(record: Record) -> None:
+    """Also where that was refused in words that no table lists: it may have been stored."""
+    record.policies["main"] = policy(refuses_duplicates=False, repeatable_for_s=72_000)
+    (one,) = record.queue(order())
+    first = record.clock.now()
+    record.answer(record.take(one), Step.CREATE, Outcome.UNKNOWN, refusal="422: odd")
+    for _ in range(3):
+        record.clock.sleep(600)
+        record.answer(record.take(one), Step.LOOK_UP, Outcome.NOT_FOUND)
+    record.take(one)
+    assert record.row(one).sent_at == first
+
+
 def test_a_dead_workers_create_is_in_doubt(record: Record) -> None:
     (one,) = record.queue(order())
     record.take(one)
