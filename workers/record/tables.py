@@ -68,6 +68,10 @@ installation = Table(
     Column("id", Integer, primary_key=True),
     # Which key closed the data: a wrong key is told at once, not payout by payout.
     Column("key_id", Text, nullable=False),
+    # Which database this is: another one with the same rows is a restored copy.
+    Column("identity", Text),
+    # When a sweep last went all the way through.
+    Column("swept_at", UtcDateTime),
 )
 
 accounts = Table(
@@ -75,7 +79,8 @@ accounts = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("provider", Text, nullable=False),
-    # Why nothing is sent for this account now: fault, balance, outage or person; null: it is open.
+    # Why nothing is sent for this account now: fault, balance, outage, person or restore; null: it
+    # is open.
     Column("paused_kind", Text),
     Column("paused_reason", Text),
     Column("paused_at", UtcDateTime),
@@ -87,6 +92,11 @@ accounts = Table(
     Column("blocked_until", UtcDateTime),
     # Counts approvals, so that two of them cannot both have seen the same balance.
     Column("approvals", Integer, nullable=False, server_default="0"),
+    # The record was put back to an earlier state then: the provider may have what it does not
+    # know, so every first create is preceded by a look-up. Null: not so, or cleared by reconciling.
+    Column("restored_at", UtcDateTime),
+    # When the account was last compared with the provider's list.
+    Column("reconciled_at", UtcDateTime),
 )
 
 batches = Table(
@@ -217,10 +227,41 @@ Index(
 Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
 # With the account in it, so that counting a batch reads the index alone.
 Index("payouts_batch_state", payouts.c.batch_id, payouts.c.state, payouts.c.account)
-_DUE = text("due_at IS NOT NULL")
-Index("payouts_due", payouts.c.due_at, postgresql_where=_DUE, sqlite_where=_DUE)
+# What may be sent, and what is to be asked about, each in the order in which it is due.
+_TO_SEND = text("due_at IS NOT NULL AND state = 'queued'")
+Index(
+    "payouts_due_send",
+    payouts.c.account,
+    payouts.c.due_at,
+    payouts.c.id,
+    postgresql_where=_TO_SEND,
+    sqlite_where=_TO_SEND,
+)
+_TO_ASK = text("due_at IS NOT NULL AND state <> 'queued'")
+Index(
+    "payouts_due_ask",
+    payouts.c.account,
+    payouts.c.due_at,
+    payouts.c.id,
+    postgresql_where=_TO_ASK,
+    sqlite_where=_TO_ASK,
+)
 _OUT = text("announced_until IS NOT NULL")
-Index("payouts_announced", payouts.c.announced_until, postgresql_where=_OUT, sqlite_where=_OUT)
+Index(
+    "payouts_out",
+    payouts.c.account,
+    payouts.c.announced_until,
+    postgresql_where=_OUT,
+    sqlite_where=_OUT,
+)
+# Few at any time: the sweep looks here for those whose worker is not heard of any more.
+_IN_DOUBT = text("state = 'creating'")
+Index(
+    "payouts_creating",
+    payouts.c.claimed_until,
+    postgresql_where=_IN_DOUBT,
+    sqlite_where=_IN_DOUBT,
+)
 # What is promised per account and currency.
 _OPEN = text("state NOT IN ('draft', 'paid', 'returned', 'failed', 'cancelled')")
 Index(
@@ -286,3 +327,18 @@ tokens = Table(
 Index("tokens_old", tokens.c.usable_until)
 
 Index("payout_events_payout", payout_events.c.payout_id, payout_events.c.id)
+
+# How the provider's calls went, counted up for ever: one row for each kind of answer and each
+# range of times, so that many workers can add to it.
+calls = Table(
+    "calls",
+    metadata,
+    Column("account", Text, ForeignKey("accounts.name"), primary_key=True),
+    Column("step", Text, primary_key=True),
+    # 2xx, 4xx, 429, 5xx, or how no answer came.
+    Column("answer", Text, primary_key=True),
+    # The upper end of the range of times, in milliseconds; 0: longer than all of them.
+    Column("up_to_ms", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("total_us", BigInteger, nullable=False),
+)
