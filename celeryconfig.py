@@ -6,8 +6,12 @@ message may be lost or doubled, and no setting here has to prevent it.
 
 from kombu import Queue
 
+from workers.queues import SWEEP, queues_of
 from workers.runtime import settings_of
 from workers.settings import Settings
+
+# More threads than this in one process only wait for each other; start another process instead.
+THREADS_MAX = 64
 
 _settings = Settings.load(settings_of)
 
@@ -19,9 +23,16 @@ broker_connection_max_retries = None
 broker_channel_error_retry = True
 # A publisher that gets no connection fails; its payouts are announced again.
 broker_pool_acquire_timeout = 10
+_queue_arguments = None
 if _settings.embedded:
     # The in-process broker looks for messages this often; its default of 1 s stalls everything.
     broker_transport_options = {"polling_interval": 0.005}
+elif _settings.broker_url.startswith(("amqp:", "amqps:", "pyamqp:")):
+    # A publish that RabbitMQ has not confirmed raises here, instead of being believed.
+    broker_transport_options = {"confirm_publish": True, "read_timeout": 30, "write_timeout": 30}
+    # Replicated, and kept through a restart; a message that ended so many workers is thrown away.
+    # Source: RabbitMQ documentation, "Quorum Queues".
+    _queue_arguments = {"x-queue-type": "quorum", "x-delivery-limit": 20}
 else:
     broker_transport_options = {
         # More than any task takes; the last in the order of budgets that Settings checks.
@@ -30,6 +41,8 @@ else:
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
+        # No message has a priority: one list a queue to ask for, not four.
+        "priority_steps": [0],
     }
 
 # A message is acknowledged after its work: a killed worker's messages come back. What they are
@@ -43,8 +56,14 @@ task_reject_on_worker_lost = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 # Few messages are stranded by a crash, and no worker hoards them.
 worker_prefetch_multiplier = 1
-# A worker told to stop lets its calls end: longer than the longest call.
+# As many threads as all accounts together may have calls: so one whose every call hangs leaves
+# the others theirs. With fewer (`-c`), they are shared out; see `workers.pace.shares`.
+worker_concurrency = min(THREADS_MAX, sum(a.in_flight_max for a in _settings.accounts.values()))
+# After TERM a worker lets its calls end, however long they take, and gives the rest back; after
+# QUIT it waits so long: longer than the longest call.
 worker_soft_shutdown_timeout = 45
+# Delayed delivery, which quorum queues would bring, is not used: due times are columns.
+worker_detect_quorum_queues = True
 
 # Nothing is returned, so nothing is kept, and nothing can leak.
 task_ignore_result = True
@@ -53,9 +72,12 @@ task_serializer = "json"
 accept_content = ["json"]
 # A mistyped queue must fail at once, not swallow messages.
 task_create_missing_queues = False
-task_default_queue = "pay"
-task_queues = [Queue("pay"), Queue("sweep")]
-task_routes = {"workers.tasks.sweep": {"queue": "sweep"}}
+task_default_queue = SWEEP
+# Every worker takes from all of them; `-Q pay.NAME,poll.NAME` makes one an account's own.
+task_queues = [
+    Queue(name, routing_key=name, queue_arguments=_queue_arguments)
+    for name in queues_of(_settings.accounts)
+]
 # One quick try: a payout that was not announced stays due.
 task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1}
 
@@ -68,5 +90,6 @@ worker_hijack_root_logger = False
 
 beat_schedule = {
     # Ticks that nobody took in time are worthless; the next one finds the same work.
-    "sweep": {"task": "workers.tasks.sweep", "schedule": 2.0, "options": {"expires": 2}},
+    "dispatch": {"task": "workers.tasks.dispatch", "schedule": 1.0, "options": {"expires": 5}},
+    "sweep": {"task": "workers.tasks.sweep", "schedule": 2.0, "options": {"expires": 5}},
 }

@@ -11,5 +11,8 @@ def dispatch(batch_id: str, runtime: Runtime) -> int:
 
     Returns:
         How many were announced.
+
+    Raises:
+        BrokerUnreachable: none; the sweep announces them when the broker is back.
     """
-    return sweep.announce(runtime, tasks.publish, batch_id)
+    return sweep.announce(runtime, tasks.broker, batch_id)

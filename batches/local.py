@@ -145,9 +145,9 @@ class EmbeddedWorker:
             if self._sandbox is not None:
                 self._sandbox.keep_up()
             # A provider that hangs keeps its own account waiting, and no other.
-            sweep.sweep(self._runtime, tasks.publish, start=_in_background)
+            sweep.sweep(self._runtime, tasks.broker, start=_in_background)
         else:
-            sweep.announce(self._runtime, tasks.publish)
+            sweep.announce(self._runtime, tasks.broker)
 
     def _why(self) -> str:
         return str(self._failed[0]) if self._failed else f"no answer in {START_S} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from workers.errors import BrokerUnreachable
+from workers.queues import queue_of
 from workers.record.batches import BatchBook, NewRow
+from workers.record.due import Due
 from workers.record.model import ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.runtime import settings_of
@@ -28,6 +31,7 @@ class HandClock:
     def __init__(self) -> None:
         self.at = datetime(2026, 3, 1, 12, tzinfo=UTC)
         self.ticks = 1000.0
+        self.stopped = False
 
     def now(self) -> datetime:
         return self.at
@@ -39,9 +43,42 @@ class HandClock:
         self.at += timedelta(seconds=seconds)
         self.ticks += seconds
 
+    @property
+    def stopping(self) -> bool:
+        return self.stopped
+
+    def stop(self) -> None:
+        self.stopped = True
+
     def move_to(self, at: datetime) -> None:
         if at > self.at:
             self.sleep((at - self.at).total_seconds())
+
+
+class Post:
+    """A broker: takes what is published, and has it until it is taken."""
+
+    def __init__(self) -> None:
+        self.messages: list[Due] = []
+        # What every use of it says while it cannot be reached.
+        self.away: BrokerUnreachable | None = None
+
+    def publish(self, due: Sequence[Due]) -> None:
+        if self.away:
+            raise self.away
+        self.messages += due
+
+    def waiting(self, queue: str) -> int:
+        if self.away:
+            raise self.away
+        found = [queue_of(one.account, to_send=one.to_send) for one in self.messages]
+        return found.count(queue)
+
+    def take(self) -> list[int]:
+        """The payouts announced, their messages taken."""
+        taken = [one.payout_id for one in self.messages]
+        self.messages.clear()
+        return taken
 
 
 def order(**changes: Any) -> Order:

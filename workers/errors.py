@@ -17,6 +17,7 @@ PaybatchError
 │   ├── SettingsError          settings are missing or wrong, all of them at once (2)
 │   ├── AccountFault           the provider account cannot be used: key, path, balance (6)
 │   ├── ProviderUnreachable    the provider did not answer a question asked before money moves (6)
+│   ├── BrokerUnreachable      the broker took no messages; the payouts stay due (1)
 │   ├── SimulatorError         the local stand-in could not be started (1)
 │   └── VaultError             stored data cannot be opened: wrong key, or it was changed (1)
 └── DeveloperError             a bug in Paybatch
@@ -108,6 +109,10 @@ class ProviderUnreachable(OperatorError):
     """The provider did not answer."""
 
     exit_code = 6
+
+
+class BrokerUnreachable(OperatorError):
+    """The broker did not take the messages; their payouts stay due."""
 
 
 class SimulatorError(OperatorError):

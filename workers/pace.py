@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from workers.clock import Clock
@@ -20,6 +20,69 @@ BREAKER_FAILURES = 10
 # A call that would wait longer than this is not made now.
 WAIT_S_MAX = 20
 BURST_US = 1_000_000
+# A payout that finds no room comes back when its turn is likely: no sooner and no later than this.
+TURN_S_MIN = 0.2
+TURN_S_MAX = 30
+# How much the latest payout counts in the time that one is expected to take.
+_LATEST = 0.2
+
+
+class Slots:
+    """An account's places for payouts in this process. Safe for threads.
+
+    A payout that finds none is told when to come back. Each is told a later time than the one
+    before, as far apart as places have become free lately: all of them at once would only find no
+    room again.
+    """
+
+    def __init__(self, number: int, clock: Clock) -> None:
+        self._free = self._number = number
+        self._clock = clock
+        self._lock = threading.Lock()
+        # How long a payout keeps its place, lately; and until when the turns given out reach.
+        self._kept_s = 1.0
+        self._booked_until = 0.0
+
+    def limit(self, number: int) -> None:
+        """Have so many places; before any is taken."""
+        self._free = self._number = number
+
+    def take(self) -> float | None:
+        """Take a place; else the seconds after which to come back."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return None
+            return self._turn()
+
+    def leave(self, kept_s: float) -> None:
+        """Give a place back that was kept so long."""
+        with self._lock:
+            self._free += 1
+            self._kept_s += _LATEST * (kept_s - self._kept_s)
+
+    def turn_s(self) -> float:
+        """The seconds after which to come back, for one that waits for something else."""
+        with self._lock:
+            return self._turn()
+
+    def _turn(self) -> float:
+        now = self._clock.monotonic()
+        self._booked_until = max(self._booked_until, now) + self._kept_s / self._number
+        return min(TURN_S_MAX, max(TURN_S_MIN, self._booked_until - now))
+
+
+def shares(wanted: Mapping[str, int], threads: int) -> Mapping[str, int]:
+    """How many of a process's threads each account may use at most, so that together they need no
+    more than there are: an account whose every call hangs then leaves the others theirs.
+
+    Args:
+        wanted: each account's `in_flight_max`.
+    """
+    in_all = sum(wanted.values())
+    if in_all <= threads:
+        return wanted
+    return {name: max(1, number * threads // in_all) for name, number in wanted.items()}
 
 
 class AccountGate:
@@ -37,6 +100,8 @@ class AccountGate:
         self._book = book
         self._clock = clock
         self._failures = 0
+        # Until then, by the monotonic clock, the provider asked for no calls.
+        self._blocked_until = 0.0
         self._lock = threading.Lock()
         self._calls = threading.local()
 
@@ -59,6 +124,9 @@ class AccountGate:
         Raises:
             Paced: it is too far off, or beyond what `no_later_than` allows.
         """
+        blocked_s = self._blocked_until - self._clock.monotonic()
+        if blocked_s > 0:
+            raise Paced(math.ceil(blocked_s))
         self._wait_for_slot()
         # Right before sending: a process that was stopped in between wakes up too late.
         if self._clock.monotonic() > getattr(self._calls, "start_by", math.inf):
@@ -78,6 +146,13 @@ class AccountGate:
             raise Paced(WAIT_S_MAX)
         if wait_us:
             self._clock.sleep(wait_us / 1_000_000)
+            if self._clock.stopping:
+                # It was woken before its time.
+                raise Paced(1)
+
+    def block(self, seconds: float) -> None:
+        """No call of this process for so long: the provider asked for it."""
+        self._blocked_until = max(self._blocked_until, self._clock.monotonic() + seconds)
 
     def leave(self, *, answered: bool) -> None:
         """Count failures in a row; enough of them open the breaker."""

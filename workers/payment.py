@@ -12,13 +12,20 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+)
 from tenacity.wait import wait_exponential_jitter
 
 from workers.errors import StaleState
 from workers.record.model import Order, Payout, Reply
 from workers.record.status import Outcome, State, Step
-from workers.record.store import Claim
+from workers.record.store import Claim, Recorded
 from workers.runtime import Account, Runtime
 
 log = logging.getLogger(__name__)
@@ -31,34 +38,44 @@ SAFE_WAIT_MAX_S = 2
 POLL_IN_TASK_S = 1
 # And so long at most, so that a slow payout does not keep its place from others.
 IN_TASK_S_MAX = 3
-# A payout that finds no room in its account waits about so long.
-NO_ROOM_S = 0.5
+# An answer that the database does not take is stored again and again, so long after each try.
+STORE_WAIT_MAX_S = 2
+# The database is not there, or gave up: what was to be stored may have been.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 def pay(payout_id: int, runtime: Runtime) -> None:
     """Take one payout as far as it goes now; safe to call at any time, any number of times."""
+    if runtime.clock.stopping:
+        # Somebody else takes it at once.
+        runtime.due.give_back([payout_id])
+        return
     account = _account_of(payout_id, runtime)
     if account is None:
         return
-    if not account.slots.acquire(blocking=False):
-        _postpone(payout_id, NO_ROOM_S * random.uniform(0.5, 1.5), runtime)
+    come_back_s = account.slots.take()
+    if come_back_s is not None:
+        _postpone(payout_id, come_back_s, runtime)
         return
+    # The deadline starts before the claim does, so it never ends after it.
+    started = runtime.clock.monotonic()
     try:
         wait_s = account.gate.wait_s()
         if wait_s:
             # Before the intent is stored: a payout that cannot be sent soon is not claimed.
-            _postpone(payout_id, wait_s, runtime)
+            _postpone(payout_id, max(wait_s, account.slots.turn_s()), runtime)
             return
-        # The deadline starts before the claim does, so it never ends after it.
-        started = runtime.clock.monotonic()
         claim = runtime.store.claim(payout_id, runtime.policies, runtime.clock.now())
         if claim is not None:
             _carry_on(claim, started, account, runtime)
     except StaleState as stale:
         # Someone took over after the claim ran out: what we learnt will be looked up.
         log.warning("claim lost payout_id=%s: %s", payout_id, stale)
+    except DATABASE_AWAY as error:
+        # Unclaimed, it is announced again; claimed, it is looked up when its claim has run out.
+        log.warning("database away payout_id=%s: %s", payout_id, type(error.orig).__name__)
     finally:
-        account.slots.release()
+        account.slots.leave(runtime.clock.monotonic() - started)
 
 
 def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) -> None:
@@ -70,11 +87,9 @@ def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) 
         start_by = started + settings.claim_s - settings.call_deadline_s
         with account.gate.no_later_than(start_by):
             reply = _call(step, payout, claim.order, account, runtime)
-        now = clock.monotonic()
-        keep_s = min(POLL_IN_TASK_S, started + IN_TASK_S_MAX - now, start_by - now)
-        recorded = runtime.store.record(
-            payout, step, reply, account.policy, clock.now(), keep_s=keep_s
-        )
+        if reply.code == "429" and reply.retry_after_s is not None:
+            account.gate.block(reply.retry_after_s)
+        recorded = _recorded(payout, step, reply, account, runtime, started=started)
         log.info(
             "payout batch_id=%s reference_id=%s step=%s outcome=%s state=%s",
             payout.batch_id,
@@ -86,6 +101,38 @@ def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) 
         payout, step = recorded.payout, recorded.next_step
         if step is Step.POLL and recorded.wait_s:
             clock.sleep(recorded.wait_s * random.uniform(0.8, 1.0))
+
+
+def _recorded(
+    payout: Payout, step: Step, reply: Reply, account: Account, runtime: Runtime, *, started: float
+) -> Recorded:
+    """Store what was answered, again while the database does not take it and the claim lasts.
+
+    What an earlier try stored after all is not stored twice: the claim then says so.
+
+    Raises:
+        StaleState: the claim was lost, or an earlier try was stored.
+        sqlalchemy.exc.OperationalError: the database took nothing until the claim ran out.
+    """
+    settings, clock = account.settings, runtime.clock
+
+    def store() -> Recorded:
+        now = clock.monotonic()
+        start_by = started + settings.claim_s - settings.call_deadline_s
+        keep_s = min(POLL_IN_TASK_S, started + IN_TASK_S_MAX - now, start_by - now)
+        if clock.stopping:
+            keep_s = 0
+        return runtime.store.record(payout, step, reply, account.policy, clock.now(), keep_s=keep_s)
+
+    return Retrying(
+        retry=retry_if_exception_type(DATABASE_AWAY),
+        stop=lambda _state: clock.monotonic() - started >= settings.claim_s,
+        wait=wait_exponential_jitter(
+            multiplier=SAFE_WAIT_FIRST_S, max=STORE_WAIT_MAX_S, jitter=SAFE_WAIT_FIRST_S
+        ),
+        sleep=clock.sleep,
+        reraise=True,
+    )(store)
 
 
 def _first_step(payout: Payout, account: Account) -> Step:

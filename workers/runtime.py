@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from workers.clock import Clock, SystemClock
+from workers.clock import Clock, SharedClock, SystemClock
 from workers.errors import VaultError
-from workers.pace import AccountGate
+from workers.pace import AccountGate, Slots, shares
 from workers.providers.port import Capabilities, Provider, digest_of, load_provider
 from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
@@ -39,7 +38,7 @@ class Account:
     gate: AccountGate
     policy: Policy
     # Room for so many payouts of the account at a time in this process.
-    slots: threading.Semaphore
+    slots: Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,13 @@ class Runtime:
                 with.
             SettingsError: an account's provider is not installed.
         """
-        clock = clock or SystemClock()
         database = Database(settings.database_url)
         # The key first: a database without its key must never be started anew.
         vault = _vault(settings, database)
         database.prepare()
         _check_key(database, vault)
+        # Who shares a database shares its clock; SQLite's users share a machine.
+        clock = clock or (SystemClock() if database.is_sqlite else SharedClock(database.now))
         book = AccountBook(database)
         book.register({name: account.provider for name, account in settings.accounts.items()})
         tokens = TokenBook(database, vault)
@@ -92,6 +92,16 @@ class Runtime:
     @property
     def policies(self) -> Mapping[str, Policy]:
         return {name: account.policy for name, account in self.accounts.items()}
+
+    def share(self, threads: int, *, among: Collection[str]) -> None:
+        """Divide a process's threads between these of its accounts; before any payout is paid."""
+        wanted = {
+            name: account.settings.in_flight_max
+            for name, account in self.accounts.items()
+            if name in among
+        }
+        for name, number in shares(wanted, threads).items():
+            self.accounts[name].slots.limit(number)
 
     def close(self) -> None:
         """Close the database and the connections to the providers."""
@@ -133,7 +143,7 @@ def _account(
     lease_s = 2 * account.call_deadline_s
     provider = adapter(config, transport, SharedTokens(name, tokens, clock, lease_s=lease_s))
     policy = _policy(account, provider.capabilities, settings)
-    slots = threading.Semaphore(account.in_flight_max)
+    slots = Slots(account.in_flight_max, clock)
     return Account(name, account, provider, transport, gate, policy, slots)
 
 

@@ -9,16 +9,42 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
+from typing import Protocol
 
-from workers.errors import AccountFault, ProviderUnreachable
+from workers.errors import AccountFault, BrokerUnreachable, ProviderUnreachable
+from workers.queues import queue_of
+from workers.record.due import Due
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome
 from workers.runtime import Account, Runtime
 
 log = logging.getLogger(__name__)
 
-Publish = Callable[[Sequence[tuple[int, float]]], None]
+# A message that was not taken for so long, while none waits in its queue, is gone: the broker was
+# flushed, or a worker died with it. Long enough for one that a busy worker has fetched ahead.
+LOST_S = 15
+
+
+class Broker(Protocol):
+    """What the dispatcher needs of the broker."""
+
+    def publish(self, due: Sequence[Due]) -> None:
+        """Send one message a payout.
+
+        Raises:
+            BrokerUnreachable: some or all were not sent.
+        """
+        ...
+
+    def waiting(self, queue: str) -> int:
+        """How many messages wait in a queue.
+
+        Raises:
+            BrokerUnreachable: it does not say.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +53,7 @@ class Swept:
 
     expired: int
     woken: int
+    lost: int
     announced: int
     probed: int
 
@@ -37,12 +64,11 @@ def at_once(work: Callable[[], None]) -> None:
 
 
 def sweep(
-    runtime: Runtime, publish: Publish, start: Callable[[Callable[[], None]], None] = at_once
+    runtime: Runtime, broker: Broker, start: Callable[[Callable[[], None]], None] = at_once
 ) -> Swept:
     """Do once all that is due now.
 
     Args:
-        publish: sends one message a payout: its id, and the seconds after which it is worthless.
         start: begins the probe of a paused account, which waits for its provider: where others
             would have to wait too, in a thread of its own.
     """
@@ -56,19 +82,33 @@ def sweep(
         if runtime.book.take_probe(account.name, now):
             probed += 1
             start(partial(_probe_quietly, account, runtime))
-    announced = announce(runtime, publish)
-    if expired or woken or probed:
+    lost = announced = 0
+    try:
+        lost = take_back_lost(runtime, broker)
+        announced = announce(runtime, broker)
+    except BrokerUnreachable as error:
+        # The next sweep announces what stays due; what needs no broker goes on.
+        log.warning("broker unreachable: %s", error)
+    if expired or woken or lost or probed:
         log.info(
-            "sweep expired=%d woken=%d announced=%d probed=%d", expired, woken, announced, probed
+            "sweep expired=%d woken=%d lost=%d announced=%d probed=%d",
+            expired,
+            woken,
+            lost,
+            announced,
+            probed,
         )
-    return Swept(expired, woken, announced, probed)
+    return Swept(expired, woken, lost, announced, probed)
 
 
-def announce(runtime: Runtime, publish: Publish, batch_id: str = "") -> int:
+def announce(runtime: Runtime, broker: Broker, batch_id: str = "") -> int:
     """Announce what is due, never more than a window ahead; the number announced.
 
     The marks are committed before anything is published: a message that is lost, or a crash here,
     costs the time until the marks run out and nothing else.
+
+    Raises:
+        BrokerUnreachable: nothing counts as announced.
     """
     due = runtime.due.announce(
         runtime.clock.now(),
@@ -77,8 +117,33 @@ def announce(runtime: Runtime, publish: Publish, batch_id: str = "") -> int:
         batch_id=batch_id,
     )
     if due:
-        publish(due)
+        try:
+            broker.publish(due)
+        except BrokerUnreachable:
+            runtime.due.give_back([one.payout_id for one in due])
+            raise
     return len(due)
+
+
+def take_back_lost(runtime: Runtime, broker: Broker) -> int:
+    """Take back the marks whose messages are gone; the number taken back.
+
+    Raises:
+        BrokerUnreachable: it does not say what waits.
+    """
+    lost, now = 0, runtime.clock.now()
+    for account in runtime.accounts.values():
+        left_s = account.settings.announce_s - LOST_S
+        if left_s <= 0:
+            # They are announced again as soon without this.
+            continue
+        before = now + timedelta(seconds=left_s)
+        for to_send in (True, False):
+            if not runtime.due.overdue(account.name, now, before=before, to_send=to_send):
+                continue
+            if broker.waiting(queue_of(account.name, to_send=to_send)) == 0:
+                lost += runtime.due.take_back(account.name, now, before=before, to_send=to_send)
+    return lost
 
 
 def probe(account: Account, runtime: Runtime) -> str | None:

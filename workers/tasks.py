@@ -3,52 +3,169 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from celery import Task
+from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting_down
+from celery.worker.request import Request
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from workers import payment
 from workers import sweep as sweeping
 from workers.app import app
+from workers.errors import BrokerUnreachable
+from workers.queues import accounts_in, queue_of
+from workers.record.due import Due
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
 PUBLISH_MAX = 500
+# A broker that does not take a connection in so long does not answer.
+CONNECT_S = 5
+# How often a sweep tells that it went all the way through.
+TELL_S = 5
+# Ticks nearer to each other than this find nothing new.
+TICK_S_MIN = 0.25
+
+Told = TypeVar("Told")
 
 _runtime: list[Runtime] = []
 _lock = threading.Lock()
 _stopping = threading.Event()
+# How many threads this worker has for which accounts; empty: not a worker that shares any.
+_threads: dict[str, Any] = {}
+# When this process last began a tick of each kind, by the monotonic clock.
+_ticked: dict[str, float] = {}
 
 
-@app.task(name="workers.tasks.pay")
+class _Request(Request):  # type: ignore[misc]  # Celery ships no types
+    """A message, whose time is told by the record's clock."""
+
+    def maybe_expire(self) -> bool:
+        """Never by this machine's clock: a wrong one would throw every message away. A message
+        that comes late finds its payout due, or nothing to claim.
+        """
+        return False
+
+
+class _ById(Task):  # type: ignore[misc]  # Celery ships no types
+    Request = _Request
+
+
+@app.task(name="workers.tasks.pay", base=_ById)
 def pay(payout_id: int) -> None:
     """Take one payout as far as it goes now."""
-    if not _stopping.is_set():
-        payment.pay(payout_id, runtime())
+    payment.pay(payout_id, runtime())
 
 
-@app.task(name="workers.tasks.sweep")
+@app.task(name="workers.tasks.sweep", base=_ById)
 def sweep() -> None:
-    """Announce what is due; beat asks for it every few seconds."""
-    sweeping.sweep(runtime(), publish)
+    """Find what is due, lost or left by the dead; beat asks for it every few seconds."""
+    if _begins("sweep"):
+        record = runtime()
+        sweeping.sweep(record, broker)
+        record.book.tell_swept(record.clock.now(), every_s=TELL_S)
 
 
-def publish(due: Sequence[tuple[int, float]]) -> None:
-    """Send one message a payout, in bulk; each expires when its mark runs out."""
-    with app.producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_MAX):
-        for payout_id, expires_s in due:
-            pay.apply_async((payout_id,), producer=producer, retry=False, expires=expires_s)
+@app.task(name="workers.tasks.dispatch", base=_ById)
+def dispatch() -> None:
+    """Announce what is due; beat asks for it more often than for a sweep."""
+    if _begins("dispatch"):
+        sweeping.announce(runtime(), broker)
+
+
+def _begins(tick: str) -> bool:
+    """Whether this tick is worth its work: not one of many that waited for a worker to start."""
+    now = time.monotonic()
+    with _lock:
+        worth = now - _ticked.get(tick, -TICK_S_MIN) >= TICK_S_MIN and not _stopping.is_set()
+        if worth:
+            _ticked[tick] = now
+    return worth
+
+
+class CeleryBroker:
+    """The broker of the settings, by way of Celery."""
+
+    def publish(self, due: Sequence[Due]) -> None:
+        """Send one message a payout, in bulk.
+
+        Raises:
+            BrokerUnreachable: it is not known which were sent.
+        """
+
+        def send() -> None:
+            with app.producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_MAX):
+                for one in due:
+                    pay.apply_async(
+                        (one.payout_id,),
+                        producer=producer,
+                        retry=False,
+                        queue=queue_of(one.account, to_send=one.to_send),
+                        expires=one.expires_at,
+                    )
+
+        _reached(send)
+
+    def waiting(self, queue: str) -> int:
+        """How many messages wait in a queue; 0 also for one that is not there.
+
+        Raises:
+            BrokerUnreachable: it does not say.
+        """
+
+        def count() -> int:
+            with app.connection_or_acquire() as connection:
+                connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
+                try:
+                    with connection.channel() as channel:
+                        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+                except connection.channel_errors:
+                    return 0
+
+        return _reached(count)
+
+
+broker = CeleryBroker()
+
+
+def _reached(work: Callable[[], Told]) -> Told:
+    """The one mapping of what goes wrong on the way to the broker."""
+    try:
+        return work()
+    except _broker_errors() as error:
+        raise BrokerUnreachable(f"the broker does not answer: {error}") from error
+
+
+def _broker_errors() -> tuple[type[BaseException], ...]:
+    connection = app.connection_for_write()
+    of_transport = (*connection.connection_errors, *connection.channel_errors)
+    return (OperationalError, BatchPublishError, OSError, *of_transport)
 
 
 def runtime() -> Runtime:
     """This process's runtime: the one handed over by `use`, else made from the settings."""
     with _lock:
         if not _runtime:
-            _runtime.append(Runtime.open(Settings.load(settings_of)))
+            opened = Runtime.open(Settings.load(settings_of))
+            if _threads:
+                opened.share(_threads["number"], among=_threads["accounts"])
+            if _stopping.is_set():
+                opened.clock.stop()
+            _runtime.append(opened)
         return _runtime[0]
 
 
 def stop() -> None:
-    """Begin no more payouts in this process: messages are taken and dropped, and stay due."""
+    """Begin no more payouts in this process, and let nobody wait: what is not begun is given back.
+
+    Safe in a signal handler.
+    """
     _stopping.set()
+    for opened in _runtime:
+        opened.clock.stop()
 
 
 def use(given: Runtime | None) -> None:
@@ -57,3 +174,24 @@ def use(given: Runtime | None) -> None:
         _stopping.clear()
     with _lock:
         _runtime[:] = [given] if given is not None else []
+
+
+@celeryd_after_setup.connect
+def _share_threads(instance: Any, **_: Any) -> None:
+    """Note how many threads this worker has, and for which accounts."""
+    queues = instance.app.amqp.queues.consume_from
+    _threads.update(number=instance.concurrency, accounts=accounts_in(queues))
+
+
+@worker_shutting_down.connect
+def _worker_stops(**_: Any) -> None:
+    stop()
+
+
+@worker_shutdown.connect
+def _worker_stopped(**_: Any) -> None:
+    """Its calls have ended; what it keeps in memory is stored."""
+    with _lock:
+        for opened in _runtime:
+            opened.close()
+        _runtime.clear()

@@ -20,8 +20,9 @@ from celery import Celery
 
 from tests.batches.cli_world import TIMEOUT_S, Provider, World, provided, until
 from tests.worlds import give_up
+from workers.queues import queue_of
 
-QUEUE = "pay"
+QUEUE = queue_of("main", to_send=True)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import OperationalError
 
 from tests.workers.kinds import Kind
-from tests.worlds import HandClock, approved, settings
+from tests.worlds import HandClock, Post, approved, settings
 from workers import payment
 from workers import sweep as sweeping
 from workers.providers.port import load_provider
@@ -332,19 +332,19 @@ class CrashWorld:
             self.clock.move_to(min(later, default=self.clock.now()) + timedelta(seconds=1))
         elif later:
             self.clock.move_to(min(later) + timedelta(seconds=1))
-        messages: list[int] = []
+        post = Post()
         # What a sweep does besides announcing has nothing to do here, most of the time.
         idle = row.paused_kind is None and row.state != State.CREATING
         work = sweeping.announce if idle else sweeping.sweep
         try:
-            work(self.runtime, lambda due: messages.extend(one for one, _ in due))
-            for payout_id in messages:
+            work(self.runtime, post)
+            for payout_id in post.take():
                 payment.pay(payout_id, self.runtime)
         except (Died, ConnectionCut):
             # Whatever was in memory is gone: the record is all that the next process has.
             slots = self.runtime.accounts["main"].slots
-            assert slots.acquire(blocking=False)
-            slots.release()
+            assert slots.take() is None
+            slots.leave(0)
             self._start()
 
     def _row(self, payout_id: int) -> Any:

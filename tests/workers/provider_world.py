@@ -12,7 +12,7 @@ import httpx
 from sqlalchemy import select
 
 from tests.workers.kinds import Kind
-from tests.worlds import HandClock, approved, settings
+from tests.worlds import HandClock, Post, approved, settings
 from workers import payment, sweep
 from workers.providers.port import Capabilities
 from workers.record.batches import BatchBook
@@ -123,8 +123,9 @@ class ProviderWorld:
 
     def step(self) -> int:
         """Do what is due now; the number of messages."""
-        messages: list[int] = []
-        sweep.sweep(self.runtime, lambda due: messages.extend(one for one, _ in due))
+        post = Post()
+        sweep.sweep(self.runtime, post)
+        messages = post.take()
         for payout_id in messages:
             payment.pay(payout_id, self.runtime)
         return len(messages)

@@ -53,6 +53,26 @@ def test_every_single_fault(
     record_property(f"single faults, {world.kind.name}", len(FAULTS[boundary]))
 
 
+COMMITS = [(name, at) for name, at in POINTS if BASES[name][at] == "commit"]
+
+
+@pytest.mark.parametrize(("world", "at"), COMMITS, indirect=["world"])
+def test_a_commit_that_fails_is_made_again_or_ends_as_with_its_worker(
+    world: CrashWorld, at: int
+) -> None:
+    for fails, done, dead in (("fails", None, "die-before"), ("lost-but-done", *["die-after"] * 2)):
+        met = world.live({at: fails}).script.met
+        once_more = world.live({at: done} if done else {}).script.met
+        assert met in (
+            [*once_more[: at + 1], "commit", *once_more[at + 1 :]],
+            _met(world, at, dead),
+        )
+
+
+def _met(world: CrashWorld, at: int, fault: str) -> list[str]:
+    return world.live({at: fault}).script.met
+
+
 @pytest.mark.parametrize(("strict_world", "at"), POINTS, indirect=["strict_world"])
 def test_every_single_fault_where_the_provider_does_as_it_is_believed_to(
     strict_world: CrashWorld, at: int, record_property: Callable[[str, object], None]

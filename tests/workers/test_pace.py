@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.worlds import HandClock
-from workers.pace import BREAKER_FAILURES, WAIT_S_MAX, AccountGate
+from workers.pace import (
+    BREAKER_FAILURES,
+    TURN_S_MAX,
+    WAIT_S_MAX,
+    AccountGate,
+    Slots,
+    shares,
+)
 from workers.providers.transport import Paced
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
@@ -148,3 +155,66 @@ def test_the_breaker_can_open_again_after_the_account_was_resumed(
             gate.leave(answered=False)
         assert _pauses(book) == [("main", "outage")]
         book.resume("main")
+
+
+def test_a_provider_that_asks_for_a_rest_gets_it_from_every_call(
+    book: AccountBook, clock: HandClock
+) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    gate.block(30)
+    gate.block(5)
+    with pytest.raises(Paced) as paced:
+        gate.enter()
+    assert paced.value.wait_s == 30
+    clock.sleep(30)
+    gate.enter()
+
+
+def test_a_call_that_waits_for_its_turn_when_the_process_is_to_stop_is_not_made(
+    book: AccountBook, clock: HandClock
+) -> None:
+    gate = AccountGate("main", 1, book, clock)
+    gate.enter()
+    clock.stop()
+    with pytest.raises(Paced):
+        gate.enter()
+
+
+def test_who_finds_no_place_is_told_a_time_of_his_own(clock: HandClock) -> None:
+    slots = Slots(2, clock)
+    assert [slots.take(), slots.take()] == [None, None]
+    # Two places that are kept for a second each: one becomes free every half second.
+    told = [slots.take() for _ in range(4)]
+    assert told == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    clock.sleep(1)
+    assert slots.take() == pytest.approx(1.5)
+    slots.leave(1.0)
+    assert slots.take() is None
+
+
+def test_the_times_told_follow_how_long_places_are_kept(clock: HandClock) -> None:
+    slots = Slots(1, clock)
+    for _ in range(50):
+        assert slots.take() is None
+        slots.leave(8.0)
+    slots.take()
+    assert slots.take() == pytest.approx(8, rel=0.01)
+    assert [slots.take() for _ in range(5)][-1] == TURN_S_MAX
+
+
+@pytest.mark.parametrize(
+    ("threads", "shared"),
+    [
+        (40, {"a": 10, "b": 20, "c": 2}),
+        (32, {"a": 10, "b": 20, "c": 2}),
+        (16, {"a": 5, "b": 10, "c": 1}),
+        (4, {"a": 1, "b": 2, "c": 1}),
+        (1, {"a": 1, "b": 1, "c": 1}),
+    ],
+)
+def test_threads_are_shared_out_so_that_no_account_can_take_anothers(
+    threads: int, shared: dict[str, int]
+) -> None:
+    found = shares({"a": 10, "b": 20, "c": 2}, threads)
+    assert found == shared
+    assert sum(found.values()) <= max(threads, len(shared))

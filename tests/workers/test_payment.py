@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import OperationalError
 
 from tests.worlds import HandClock, approved, order, settings
-from workers import payment
+from workers import payment, runtime
 from workers.record.batches import BatchBook
+from workers.record.database import Database
 from workers.record.tables import payout_events, payouts
 from workers.runtime import Runtime
 
@@ -59,7 +62,7 @@ def world(tmp_path: Path, clock: HandClock) -> Iterator[World]:
 
 def test_an_account_that_is_full_puts_a_payout_off_unclaimed(world: World) -> None:
     slots = world.runtime.accounts["main"].slots
-    while slots.acquire(blocking=False):
+    while slots.take() is None:
         pass
     payment.pay(world.payout_id, world.runtime)
     row = world.row()
@@ -110,8 +113,79 @@ def test_a_payout_of_an_account_that_is_not_set_up_is_left_alone(tmp_path: Path)
     others = settings(tmp_path, accounts={})
     account = others.accounts["main"]
     elsewhere = others.model_copy(update={"accounts": {"one": account, "two": account}})
-    runtime = Runtime.open(elsewhere, clock)
-    payment.pay(world.payout_id, runtime)
-    runtime.close()
+    opened = Runtime.open(elsewhere, clock)
+    payment.pay(world.payout_id, opened)
+    opened.close()
     assert world.row().state == "queued"
     world.runtime.close()
+
+
+class Flaky(Database):
+    """A database that fails some of its commits, before or after they took effect."""
+
+    fails: ClassVar[list[str]] = []
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        fault = self.fails.pop(0) if self.fails else ""
+        with super().write() as connection:
+            yield connection
+            if fault == "before":
+                raise OperationalError("COMMIT", {}, Exception("cut"))
+        if fault == "after":
+            raise OperationalError("COMMIT", {}, Exception("cut"))
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: HandClock) -> Iterator[World]:
+    monkeypatch.setattr(Flaky, "fails", [])
+    monkeypatch.setattr(runtime, "Database", Flaky)
+    made = World(tmp_path, clock)
+    yield made
+    made.runtime.close()
+
+
+def test_an_answer_is_stored_again_until_the_database_takes_it(flaky: World) -> None:
+    # The claim, and then three tries to store that nothing was sent.
+    Flaky.fails[:] = ["", "before", "before", ""]
+    payment.pay(flaky.payout_id, flaky.runtime)
+    row = flaky.row()
+    assert (row.state, row.claimed_until, row.attempts) == ("queued", None, 1)
+
+
+def test_an_answer_that_was_stored_after_all_is_not_stored_twice(flaky: World) -> None:
+    Flaky.fails[:] = ["", "after", ""]
+    payment.pay(flaky.payout_id, flaky.runtime)
+    assert flaky.row().state == "queued"
+    assert [cause.partition(":")[0] for cause in flaky.causes()] == [
+        "approved",
+        "intent to create, attempt 1",
+        "not sent",
+    ]
+
+
+def test_a_database_that_stays_away_leaves_the_claim_to_run_out(flaky: World) -> None:
+    Flaky.fails[:] = ["", *["before"] * 1000]
+    started = flaky.clock.monotonic()
+    payment.pay(flaky.payout_id, flaky.runtime)
+    claim_s = flaky.runtime.accounts["main"].settings.claim_s
+    assert claim_s <= flaky.clock.monotonic() - started <= claim_s + 5
+    assert flaky.row().state == "creating"
+
+
+def test_a_claim_whose_commit_fails_is_not_worked_on(flaky: World) -> None:
+    Flaky.fails[:] = ["after"]
+    payment.pay(flaky.payout_id, flaky.runtime)
+    assert flaky.row().state == "creating"
+    assert flaky.causes()[-1] == "intent to create, attempt 1"
+
+
+def test_a_worker_that_is_to_stop_gives_its_messages_back(world: World, clock: HandClock) -> None:
+    due = world.runtime.due
+    announce_s = {"main": 120}
+    assert due.announce(clock.now(), window=9, announce_s=announce_s)
+    clock.stop()
+    payment.pay(world.payout_id, world.runtime)
+    assert world.row().state == "queued"
+    # At once, for whoever is still there.
+    assert due.announce(clock.now(), window=9, announce_s=announce_s)

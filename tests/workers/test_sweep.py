@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.worlds import HandClock, approved, order, settings, stored
+from tests.worlds import HandClock, Post, approved, order, settings, stored
 from workers import payment, sweep
+from workers.errors import BrokerUnreachable
+from workers.queues import queue_of
 from workers.record.accounts import PROBE_FIRST_S
 from workers.record.batches import BatchBook
+from workers.record.due import Due
+from workers.record.model import Reply
 from workers.record.money import Currency, Money
-from workers.record.status import State
+from workers.record.status import Outcome, State, Step
 from workers.runtime import Runtime
 from workers.simulator.payelata import read_flags, serve
 
 ANNOUNCE_S = 120
-
-
-class Post:
-    """Takes what is published, as a broker does."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[int, float]] = []
-
-    def __call__(self, due: Sequence[tuple[int, float]]) -> None:
-        self.messages += due
-
-    def take(self) -> list[int]:
-        taken = [payout_id for payout_id, _ in self.messages]
-        self.messages.clear()
-        return taken
 
 
 class Installation:
@@ -81,20 +71,95 @@ def test_what_is_due_is_announced_once_with_the_time_after_which_it_is_worthless
 ) -> None:
     ids = installation.approved(3)
     sweep.sweep(installation.runtime, installation.post)
-    assert installation.post.messages == [(payout_id, ANNOUNCE_S) for payout_id in ids]
+    until = installation.clock.now() + timedelta(seconds=ANNOUNCE_S)
+    assert installation.post.messages == [Due(one, "main", True, until) for one in ids]
     installation.post.take()
     assert installation.sweep() == []
 
 
-def test_a_lost_message_is_announced_again_when_its_mark_runs_out(
+def test_a_message_that_nobody_takes_is_sent_again_when_its_mark_runs_out(
+    installation: Installation,
+) -> None:
+    ids = installation.approved(2)
+    post, runtime = installation.post, installation.runtime
+    sweep.sweep(runtime, post)
+    installation.clock.sleep(ANNOUNCE_S - 1)
+    assert sweep.sweep(runtime, post).announced == 0
+    installation.clock.sleep(2)
+    assert sweep.sweep(runtime, post).announced == 2
+    assert post.take() == [*ids, *ids]
+
+
+def test_messages_that_are_gone_while_none_waits_are_sent_again_soon(
     installation: Installation,
 ) -> None:
     ids = installation.approved(2)
     assert installation.sweep() == ids
-    installation.clock.sleep(ANNOUNCE_S - 1)
+    # Taken from the broker, and nothing came of them: it was flushed, or their worker died.
+    installation.clock.sleep(sweep.LOST_S - 1)
     assert installation.sweep() == []
     installation.clock.sleep(2)
-    assert installation.sweep() == ids
+    swept = sweep.sweep(installation.runtime, installation.post)
+    assert (swept.lost, installation.post.take()) == (2, ids)
+
+
+def test_what_is_put_off_or_claimed_is_not_taken_for_lost(installation: Installation) -> None:
+    runtime, clock = installation.runtime, installation.clock
+    off, claimed = installation.approved(2)
+    installation.sweep()
+    runtime.due.postpone(off, clock.now() + timedelta(seconds=60))
+    assert runtime.store.claim(claimed, runtime.policies, clock.now())
+    clock.sleep(sweep.LOST_S + 1)
+    assert sweep.sweep(runtime, installation.post).lost == 0
+
+
+def test_while_the_broker_is_away_the_rest_of_a_sweep_goes_on(installation: Installation) -> None:
+    waits, dead = installation.approved(2)
+    runtime, post = installation.runtime, installation.post
+    assert runtime.store.claim(dead, runtime.policies, installation.clock.now())
+    installation.clock.sleep(runtime.accounts["main"].settings.claim_s + 1)
+    post.away = BrokerUnreachable("gone")
+    assert sweep.sweep(runtime, post).expired == 1
+    with pytest.raises(BrokerUnreachable):
+        sweep.announce(runtime, post)
+    post.away = None
+    # Nothing counts as announced that was not sent.
+    assert set(installation.sweep()) == {waits, dead}
+
+
+def test_what_is_to_be_asked_about_does_not_wait_behind_what_is_to_be_sent(
+    installation: Installation,
+) -> None:
+    runtime, clock = installation.runtime, installation.clock
+    (asked,) = installation.approved(1)
+    claim = runtime.store.claim(asked, runtime.policies, clock.now())
+    assert claim is not None
+    lost = Reply(outcome=Outcome.UNKNOWN)
+    policy = runtime.policies["main"]
+    runtime.store.record(claim.payout, Step.CREATE, lost, policy, clock.now())
+    to_send = installation.approved(12)
+    clock.sleep(60)
+    assert set(installation.sweep()) == {asked, *to_send[:5]}
+    queues = {queue_of("main", to_send=what) for what in (True, False)}
+    assert len(queues) == 2
+
+
+def test_a_full_accounts_payouts_come_back_one_after_the_other(installation: Installation) -> None:
+    installation.approved(8)
+    runtime, clock = installation.runtime, installation.clock
+    slots = runtime.accounts["main"].slots
+    while slots.take() is None:
+        pass
+    for payout_id in installation.sweep():
+        payment.pay(payout_id, runtime)
+    # They fill the window: nothing more is announced that would find no room either.
+    assert installation.sweep() == []
+    came_back = []
+    for _ in range(20):
+        clock.sleep(0.1)
+        came_back.append(installation.sweep())
+    assert max(len(each) for each in came_back) <= 2
+    assert sum(len(each) for each in came_back) == 5
 
 
 def test_no_more_than_a_window_is_announced_at_a_time(installation: Installation) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from tests.batches.cli_world import check_money, released, until, usd_row
-from tests.workers.cluster_world import clustered
+from tests.workers.cluster_world import QUEUE, clustered
 
 
 def test_messages_that_are_doubled_or_forged_pay_nothing_more(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_messages_that_are_doubled_or_forged_pay_nothing_more(tmp_path: Path) ->
             cluster.publish(number)
         # The same worker pays what comes after all of them.
         cluster.until_paid(cluster.submit("last.csv", "--approve"))
-        until(lambda: cluster.redis.llen("pay") == 0)
+        until(lambda: cluster.redis.llen(QUEUE) == 0)
 
         assert cluster.states(draft) == ["draft", "draft"]
         assert cluster.states(rejected) == ["cancelled"]
@@ -57,7 +57,7 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(tmp_pat
         batch = cluster.submit("p.csv", "--approve")
 
         # What is in the broker is an id, and when it is worthless.
-        messages = [json.loads(message) for message in cluster.redis.lrange("pay", 0, -1)]
+        messages = [json.loads(message) for message in cluster.redis.lrange(QUEUE, 0, -1)]
         bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
         assert sorted(body[0][0] for body in bodies) == cluster.ids(batch)
         assert all(len(body[0]) == 1 and body[1] == {} for body in bodies)

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from workers.record.database import Database
 from workers.record.money import Currency, Money
 from workers.record.status import PROMISED, State
-from workers.record.tables import accounts, payouts
+from workers.record.tables import accounts, installation, payouts
 
 PROBE_FIRST_S = 30
 PROBE_MAX_S = 600
@@ -183,6 +183,23 @@ class AccountBook:
                 select(accounts.c.paced_us).where(accounts.c.name == account)
             ).scalar_one()
         return max(0, paced_us - burst_us - now_us)
+
+    def tell_swept(self, now: datetime, *, every_s: float) -> None:
+        """Note that a sweep went all the way through, no more often than told."""
+        long_ago = or_(
+            installation.c.swept_at.is_(None),
+            installation.c.swept_at < now - timedelta(seconds=every_s),
+        )
+        with self.database.read() as connection:
+            if connection.execute(select(installation.c.id).where(long_ago)).first() is None:
+                return
+        with self.database.write() as connection:
+            connection.execute(update(installation).where(long_ago).values(swept_at=now))
+
+    def swept_at(self) -> datetime | None:
+        """When a sweep last went all the way through; None: never."""
+        with self.database.read() as connection:
+            return connection.execute(select(installation.c.swept_at)).scalar_one_or_none()
 
     def promised(self, account: str) -> Mapping[Currency, Money]:
         """What approved payouts that are not final will still take, expected fees included."""

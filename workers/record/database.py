@@ -11,7 +11,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,19 @@ from sqlalchemy.pool import NullPool
 from workers.errors import OperatorError, SettingsError
 
 BUSY_TIMEOUT_MS = 30_000
+# A process that was stopped in the middle of a transaction must not keep its locks from others.
+IDLE_IN_TRANSACTION_MS = 15_000
+# Nobody waits longer for a lock than for one such process; what waited is done again.
+LOCK_TIMEOUT_MS = 20_000
+# A server that is gone without a word is noticed by unacknowledged bytes, or by silence.
+# Source: PostgreSQL documentation, "Database Connection Control Functions".
+_POSTGRES_LINK: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, as long as every Paybatch takes the same one.
 _SCHEMA_LOCK = 5_081_119
@@ -68,6 +82,8 @@ class Database:
         }
         if self.path is not None:
             _make_private(self.path)
+        else:
+            options["connect_args"] = {**_POSTGRES_LINK, **parsed.query}
         self.engine = create_engine(url, **options)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _sqlite_opened)
@@ -115,6 +131,12 @@ class Database:
         """
         with self._write_lock, self._writer.begin() as connection:
             yield connection
+
+    def now(self) -> datetime:
+        """The server's time of day; SQLite has none but this machine's."""
+        with self.read() as connection:
+            at: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+            return at.astimezone(UTC)
 
     def close(self) -> None:
         """Close every connection."""
@@ -177,6 +199,8 @@ def _sqlite_begins(connection: Connection) -> None:
 def _postgres_opened(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+        cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
     connection.commit()
 
 

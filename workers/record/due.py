@@ -8,9 +8,21 @@ nothing to claim.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from workers.record.database import Database
 from workers.record.status import OPEN, State
@@ -48,72 +60,144 @@ CLAIMABLE = (
     .where(payouts.c.id == bindparam("payout_id"), _WAITING, _ACCOUNT_LETS, _BATCH_LETS)
     .with_for_update(skip_locked=True, of=payouts)
 )
-_DUE = (
-    select(payouts.c.id, payouts.c.account)
-    .select_from(_WITH_BATCH)
-    .where(
-        _WAITING,
-        _UNANNOUNCED,
-        _ACCOUNT_LETS,
-        _BATCH_LETS,
-        payouts.c.account.in_(bindparam("accounts", expanding=True)),
-        or_(bindparam("batch_id") == "", payouts.c.batch_id == bindparam("batch_id")),
-    )
-    .order_by(payouts.c.due_at, payouts.c.id)
+# Written out, not bound: only so does a database see that the index of queued payouts, or of the
+# others, has them all.
+_QUEUED = payouts.c.state == literal_column("'queued'")
+_NOT_QUEUED = payouts.c.state != literal_column("'queued'")
+_ACCOUNT = payouts.c.account == bindparam("of_account")
+_OF_BATCH = or_(bindparam("batch_id") == "", payouts.c.batch_id == bindparam("batch_id"))
+_TO_SEND = (
+    select(payouts.c.id)
+    .select_from(payouts.join(batches))
+    .where(_ACCOUNT, _QUEUED, payouts.c.due_at <= NOW, _UNANNOUNCED, _OF_BATCH)
+    .where(batches.c.decision == "approved")
+)
+_TO_ASK = select(payouts.c.id).where(
+    _ACCOUNT, _NOT_QUEUED, _WAITING, payouts.c.due_at.is_not(None), _UNANNOUNCED, _OF_BATCH
+)
+_LONGEST_DUE: Mapping[bool, Select[int]] = {
+    to_send: which.order_by(payouts.c.due_at, payouts.c.id)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True, of=payouts)
+    for to_send, which in ((True, _TO_SEND), (False, _TO_ASK))
+}
+_OUT: Mapping[bool, Select[int]] = {
+    to_send: select(func.count())
+    .select_from(payouts)
+    .where(_ACCOUNT, purpose, payouts.c.announced_until > NOW)
+    for to_send, purpose in ((True, _QUEUED), (False, _NOT_QUEUED))
+}
+_ACCOUNTS = select(accounts.c.name, accounts.c.paused_kind).where(
+    or_(accounts.c.blocked_until.is_(None), accounts.c.blocked_until <= NOW),
+    or_(accounts.c.paused_kind.is_(None), accounts.c.paused_kind.in_(SENDING_ONLY)),
 )
-_ANY_DUE = select(payouts.c.id).where(_WAITING, _UNANNOUNCED).limit(1)
-_OUT = select(func.count()).select_from(payouts).where(payouts.c.announced_until > NOW)
-# Any number, as long as every Paybatch takes the same one; SQLite has one writer anyhow.
-_ONE_ANNOUNCER = select(func.pg_advisory_xact_lock(5_081_120))
+# Any numbers, as long as every Paybatch takes the same ones; SQLite has one writer anyhow.
+_ANNOUNCER = 5_081_120
+_ONE_ANNOUNCER = select(
+    func.pg_try_advisory_xact_lock(_ANNOUNCER, func.hashtext(bindparam("of_account")))
+)
 _MARK = (
     update(payouts)
     .where(payouts.c.id.in_(bindparam("marked", expanding=True)))
     .values(announced_until=bindparam("until", type_=UtcDateTime()))
 )
+_OVERDUE = and_(
+    _ACCOUNT,
+    payouts.c.announced_until > NOW,
+    payouts.c.announced_until < bindparam("before", type_=UtcDateTime()),
+    # What is put off for want of room is not awaited: it is not due yet.
+    payouts.c.due_at <= NOW,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A payout to announce."""
+
+    payout_id: int
+    account: str
+    # It is to be sent; else it is to be asked about.
+    to_send: bool
+    # When its message is worthless.
+    expires_at: datetime
 
 
 class DueWork:
-    """The dispatcher's and the sweep's view of the payouts."""
+    """The dispatcher's and the sweep's view of the payouts. Every transaction is short."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def announce(
         self, now: datetime, *, window: int, announce_s: Mapping[str, float], batch_id: str = ""
-    ) -> Sequence[tuple[int, float]]:
+    ) -> Sequence[Due]:
         """Mark payouts that are due as announced, the longest due first.
 
         Args:
-            window: how many messages may be out at a time.
+            window: how many messages of one account and purpose may be out at a time.
             announce_s: for each account, how long its messages are awaited.
             batch_id: only payouts of this batch.
-
-        Returns:
-            The ids to publish, each with the seconds after which its message is worthless.
         """
+        with self.database.read() as connection:
+            rows = connection.execute(_ACCOUNTS, {"now": now}).all()
+        found: list[Due] = []
+        for row in rows:
+            if row.name not in announce_s:
+                continue
+            until = now + timedelta(seconds=announce_s[row.name])
+            for to_send in (False, True) if row.paused_kind is None else (False,):
+                wanted = {"of_account": row.name, "now": now, "batch_id": batch_id}
+                ids = self._mark(wanted, window, until, to_send=to_send)
+                found += [Due(each, row.name, to_send, until) for each in ids]
+        return found
+
+    def _mark(
+        self, wanted: Mapping[str, Any], window: int, until: datetime, *, to_send: bool
+    ) -> Sequence[int]:
+        longest_due, out = _LONGEST_DUE[to_send], _OUT[to_send]
         # A look without the write lock first, which a busy worker needs more.
         with self.database.read() as connection:
-            if connection.execute(_ANY_DUE, {"now": now}).first() is None:
+            if connection.execute(longest_due, {**wanted, "limit": 1}).first() is None:
                 return []
         with self.database.write() as connection:
             if not self.database.is_sqlite:
-                # One at a time: two that counted at once would fill the window twice.
-                connection.execute(_ONE_ANNOUNCER)
-            out = connection.execute(_OUT, {"now": now}).scalar_one()
-            wanted = {
-                "now": now,
-                "accounts": list(announce_s),
-                "batch_id": batch_id,
-                "limit": max(0, window - out),
-            }
-            rows = connection.execute(_DUE, wanted).all()
-            for account in {row.account for row in rows}:
-                until = now + timedelta(seconds=announce_s[account])
-                marked = [row.id for row in rows if row.account == account]
-                connection.execute(_MARK, {"marked": marked, "until": until})
-        return [(row.id, announce_s[row.account]) for row in rows]
+                # One at a time: two that counted at once would fill the window twice. Whoever is
+                # at it does what this one would have done.
+                taken = connection.execute(_ONE_ANNOUNCER, wanted).scalar_one()
+                if not taken:
+                    return []
+            left = max(0, window - connection.execute(out, wanted).scalar_one())
+            ids = connection.execute(longest_due, {**wanted, "limit": left}).scalars().all()
+            if ids:
+                connection.execute(_MARK, {"marked": ids, "until": until})
+        return ids
+
+    def overdue(self, account: str, now: datetime, *, before: datetime, to_send: bool) -> bool:
+        """Whether messages of an account are awaited whose marks run out before then."""
+        purpose = _QUEUED if to_send else _NOT_QUEUED
+        wanted = {"of_account": account, "now": now, "before": before}
+        with self.database.read() as connection:
+            return bool(
+                connection.execute(
+                    select(payouts.c.id).where(_OVERDUE, purpose).limit(1), wanted
+                ).first()
+            )
+
+    def take_back(self, account: str, now: datetime, *, before: datetime, to_send: bool) -> int:
+        """Take back the marks of an account that run out before then, because their messages are
+        gone; the number taken back.
+        """
+        purpose = _QUEUED if to_send else _NOT_QUEUED
+        wanted = {"of_account": account, "now": now, "before": before}
+        with self.database.write() as connection:
+            return connection.execute(
+                update(payouts).where(_OVERDUE, purpose).values(announced_until=None), wanted
+            ).rowcount
+
+    def give_back(self, payout_ids: Sequence[int]) -> None:
+        """Take back the marks of these payouts: their messages were not sent, or not used."""
+        with self.database.write() as connection:
+            connection.execute(_MARK, {"marked": payout_ids, "until": None})
 
     def forget_announcements(self) -> None:
         """Take back all marks, because the messages they stand for are gone."""
@@ -125,7 +209,11 @@ class DueWork:
             )
 
     def postpone(self, payout_id: int, due_at: datetime) -> None:
-        """Put off a payout that waits for a worker; any other is left alone."""
+        """Put off a payout that waits for a worker; any other is left alone.
+
+        Until then it counts as announced: what waits for room fills the window, or ever more
+        would be announced that finds no room either.
+        """
         with self.database.write() as connection:
             connection.execute(
                 update(payouts)
@@ -135,5 +223,5 @@ class DueWork:
                     payouts.c.due_at.is_not(None),
                     payouts.c.state.in_(_WORKABLE),
                 )
-                .values(due_at=due_at, announced_until=None)
+                .values(due_at=due_at, announced_until=due_at)
             )

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.workers.kinds import KINDS
 from tests.workers.provider_world import ProviderWorld
+from tests.worlds import Post
 from workers import sweep
 from workers.providers.port import Capabilities, DryRunner, Verifier
 from workers.record.money import Currency
@@ -223,7 +224,7 @@ def an_outage_keeps_the_account_paused_until_it_is_over(world: World) -> None:
     assert pause.kind == "outage"
     for _ in range(3):
         world.clock.sleep(700)
-        sweep.sweep(world.runtime, lambda _: None)
+        sweep.sweep(world.runtime, Post())
         (still,) = world.runtime.book.pauses()
         assert still.since == pause.since
     world.control.delete("faults")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -17,7 +17,7 @@ def announce(record: Record, *, window: int = 100, batch_id: str = "") -> list[i
     found = record.due.announce(
         record.clock.now(), window=window, announce_s=ANNOUNCE_S, batch_id=batch_id
     )
-    return [payout_id for payout_id, _ in found]
+    return [one.payout_id for one in found]
 
 
 def test_queued_payouts_are_announced_once(record: Record) -> None:
@@ -29,9 +29,13 @@ def test_queued_payouts_are_announced_once(record: Record) -> None:
 def test_a_message_is_worthless_when_its_mark_runs_out(record: Record) -> None:
     one, two = record.queue(order(), order(account="other"))
     found = record.due.announce(record.clock.now(), window=9, announce_s=ANNOUNCE_S)
-    assert dict(found) == {one: 120.0, two: 60.0}
-    until = {i: record.row(i).announced_until - record.clock.now() for i in (one, two)}
-    assert until == {one: timedelta(seconds=120), two: timedelta(seconds=60)}
+    expires = {each.payout_id: each.expires_at for each in found}
+    assert expires == {one: _after(record, 120), two: _after(record, 60)}
+    assert {each: record.row(each).announced_until for each in (one, two)} == expires
+
+
+def _after(record: Record, seconds: float) -> datetime:
+    return record.clock.now() + timedelta(seconds=seconds)
 
 
 def test_no_more_than_the_window_is_out_at_a_time(record: Record) -> None:
@@ -62,7 +66,7 @@ def test_forgotten_announcements_are_made_again(record: Record) -> None:
 def test_the_longest_due_are_announced_first(record: Record) -> None:
     late, early = record.queue(order(), order())
     record.due.postpone(late, record.clock.now() + timedelta(seconds=10))
-    record.clock.sleep(10)
+    record.clock.sleep(11)
     assert announce(record) == [early, late]
 
 
@@ -70,7 +74,7 @@ def test_nothing_is_announced_before_it_is_due(record: Record) -> None:
     (one,) = record.queue(order())
     record.due.postpone(one, record.clock.now() + timedelta(seconds=5))
     assert announce(record) == []
-    record.clock.sleep(5)
+    record.clock.sleep(6)
     assert announce(record) == [one]
 
 
@@ -83,7 +87,7 @@ def test_only_the_asked_for_batch_is_announced(record: Record) -> None:
 def test_accounts_that_this_process_does_not_know_are_left_to_others(record: Record) -> None:
     one, _ = record.queue(order(), order(account="other"))
     found = record.due.announce(record.clock.now(), window=9, announce_s={"main": 120})
-    assert [payout_id for payout_id, _ in found] == [one]
+    assert [each.payout_id for each in found] == [one]
 
 
 def test_a_claimed_payout_is_not_announced(record: Record) -> None:
@@ -172,5 +176,5 @@ def test_a_postponed_payout_is_announced_anew_when_due(record: Record) -> None:
     (one,) = record.queue(order())
     announce(record)
     record.due.postpone(one, record.clock.now() + timedelta(seconds=1))
-    record.clock.sleep(1)
+    record.clock.sleep(2)
     assert announce(record) == [one]
