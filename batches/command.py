@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from batches import local, screens
-from batches.dispatch import dispatch
 from batches.preflight import REFUSED, Options
+from batches.run import announce
 from batches.summary import NEEDS_PERSON, Summary
 from workers.errors import MoneyError, UsageError
 from workers.record.money import Currency, Money
@@ -117,7 +117,7 @@ def record() -> Iterator[Runtime]:
 def start_paying(batch_id: str, runtime: Runtime) -> None:
     """Tell the cluster's workers at once; embedded, the command that follows the batch pays it."""
     if not runtime.settings.embedded:
-        dispatch(batch_id, runtime)
+        announce(batch_id, runtime)
 
 
 def next_after(batch_id: str, decision: str, settings: Settings) -> str:

@@ -17,10 +17,11 @@ from batches.reports import check_target
 from batches.results import write_results
 from batches.summary import NEEDS_PERSON, STOPPED, Summary, summarise
 from workers import sweep
-from workers.errors import AccountFault, BatchExists, UsageError
+from workers.errors import AccountFault, BatchExists, BrokerUnreachable, UsageError
 from workers.record.accounts import Pause
 from workers.record.batches import Batch, BatchBook
 from workers.record.status import State
+from workers.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
                 with EmbeddedWorker(opened) as worker:
                     pause = _followed(batch, opened, worker, bar)
             else:
-                dispatch(batch.id, runtime)
+                announce(batch.id, runtime)
                 pause = local.follow(batch.id, runtime, None, bar.show)
     if out is not None:
         write_results(batch.id, book, out)
@@ -114,6 +115,20 @@ def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
     if pause is not None and code != NEEDS_PERSON:
         code = STOPPED
     return Paid(summary=summary, pause=pause, exit_code=code)
+
+
+def announce(batch_id: str, runtime: Runtime) -> None:
+    """Tell the cluster's workers at once of an approved batch; what they are not told now, the
+    sweep tells them later.
+    """
+    try:
+        dispatch(batch_id, runtime)
+    except BrokerUnreachable as error:
+        screens.warn(
+            f"Warning: {error}. Batch {batch_id} is approved and stored, and nothing is lost: its"
+            " payouts are announced by beat once the broker is back. Start it, or correct"
+            " broker_url (paybatch doctor)."
+        )
 
 
 def _followed(

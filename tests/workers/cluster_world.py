@@ -15,12 +15,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import redis
 from celery import Celery
+from kombu import Connection, Queue
 
 from tests.batches.cli_world import TIMEOUT_S, Provider, World, provided, until
 from tests.worlds import give_up
-from workers.queues import queue_of
+from workers.queues import queue_of, queues_of
 
 QUEUE = queue_of("main", to_send=True)
 
@@ -71,7 +73,7 @@ class Cluster:
         self.redis = redis.Redis.from_url(url)
         world.env["PAYBATCH_BROKER_URL"] = url
         world.env["PAYBATCH_DATABASE_URL"] = f"sqlite:///{world.folder}/paybatch.db"
-        self._url = url
+        self.url = url
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -89,17 +91,37 @@ class Cluster:
         self._processes.append(process)
         return process
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        return self.start("worker", "-P", "threads", "-c", "8", "-l", "INFO", "--without-mingle")
+    def start_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        quick = ("-l", "INFO", "--without-gossip", "--without-mingle")
+        return self.start("worker", "-P", "threads", "-c", "8", *quick, *options)
 
     def start_beat(self) -> subprocess.Popen[bytes]:
         return self.start("beat", "-S", "celery.beat:Scheduler")
 
     def publish(self, *arguments: object, times: int = 1) -> None:
         """Send messages as anybody could who reaches the broker."""
-        with Celery(broker=self._url, set_as_current=False) as app:
+        quorum = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+        of_rabbitmq = quorum if self.url.startswith("amqp:") else None
+        queue = Queue(QUEUE, routing_key=QUEUE, queue_arguments=of_rabbitmq)
+        with Celery(broker=self.url, set_as_current=False) as app:
             for _ in range(times):
-                app.send_task("workers.tasks.pay", arguments, queue=QUEUE, ignore_result=True)
+                app.send_task("workers.tasks.pay", arguments, queue=queue, ignore_result=True)
+
+    def use_broker(self, url: str) -> None:
+        """Have everything that is started from now on use that broker, with nothing in it."""
+        self.url = self.world.env["PAYBATCH_BROKER_URL"] = url
+        with Connection(url) as connection:
+            for queue in queues_of(["main"]):
+                connection.default_channel.queue_delete(queue)
+
+    def queue_type(self, queue: str) -> str:
+        """What RabbitMQ says against taking that queue for a classic one."""
+        classic = {"x-queue-type": "classic"}
+        with Connection(self.url) as connection:
+            channel = connection.default_channel
+            with pytest.raises(connection.channel_errors) as refused:
+                channel.queue_declare(queue, durable=True, auto_delete=False, arguments=classic)
+        return str(refused.value)
 
     def states(self, batch_id: str) -> list[str]:
         rows = self.world.query(
@@ -124,9 +146,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def clustered(folder: Path) -> Iterator[Cluster]:
-    """A cluster with nothing started in it yet but its Redis and its provider."""
-    with redis_url(folder) as url, provided(folder) as (world, provider):
+def clustered(folder: Path, *flags: str) -> Iterator[Cluster]:
+    """A cluster with nothing started in it yet but its Redis and its provider, with these flags."""
+    with redis_url(folder) as url, provided(folder, *flags) as (world, provider):
         cluster = Cluster(world, provider, url)
         try:
             yield cluster

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest_rabbitmq import amqp_url
 from tests.workers.crash_world import CrashWorld
 from tests.workers.kinds import KINDS, Kind
+
+# Fixtures that the tests here ask for by name.
+__all__ = ["amqp_url"]
 
 
 @pytest.fixture(scope="module")

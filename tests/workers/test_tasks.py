@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 from pathlib import Path
 
-from tests.batches.cli_world import check_money, released, until, usd_row
+from tests.batches.cli_world import TIMEOUT_S, check_money, released, toml, until, usd_row
 from tests.workers.cluster_world import QUEUE, clustered
+from workers.queues import queue_of
+from workers.simulator.payelata import read_flags, serve
 
 
 def test_messages_that_are_doubled_or_forged_pay_nothing_more(tmp_path: Path) -> None:
@@ -76,3 +79,87 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(tmp_pat
         cluster.until_paid(batch)
         world.paybatch("results", batch, "-o", "p.results.csv")
         check_money(world.read(), cluster.provider.ledger())
+
+
+def test_a_worker_told_to_stop_ends_its_calls_and_gives_the_rest_back(tmp_path: Path) -> None:
+    with clustered(tmp_path) as cluster:
+        world = cluster.world
+        world.write([usd_row(n, "create:slow=0.3") for n in range(60)])
+        batch = cluster.submit("p.csv", "--approve")
+        worker = cluster.start_worker()
+        cluster.start_beat()
+        until(lambda: world.count("creating") and world.count("processing", "paid"))
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(TIMEOUT_S) == 0
+        # Nothing of it is left in a worker's hands, and nothing is in doubt.
+        assert world.one("SELECT count(*) FROM payouts WHERE claimed_until IS NOT NULL") == 0
+        assert world.count("creating") == 0
+        assert world.count("queued") > 0
+        cluster.start_worker()
+        cluster.until_paid(batch)
+        dead = (
+            "SELECT count(*) FROM payout_events WHERE cause = 'its worker was not heard of again'"
+        )
+        assert world.one(dead) == 0
+        world.paybatch("results", batch, "-o", "p.results.csv")
+        check_money(world.read(), cluster.provider.ledger())
+
+
+def test_a_provider_that_hangs_does_not_hold_up_anothers_payouts(tmp_path: Path) -> None:
+    hangs = ["--quiet", "--fault", "create:hang-after*0"]
+    with clustered(tmp_path) as cluster, serve(read_flags(hangs)) as hanging:
+        world = cluster.world
+        settings = world.folder / "paybatch.toml"
+        other = toml(hanging).replace("[accounts.main]", "[accounts.other]")
+        # Each account alone could have more calls than this worker has threads.
+        settings.write_text('default_account = "main"\n' + settings.read_text() + other)
+        for name, value in {"CALL_DEADLINE_S": "20", "READ_TIMEOUT_S": "20"}.items():
+            world.env[f"PAYBATCH_ACCOUNTS__OTHER__{name}"] = value
+        for name, value in {"CLAIM_S": 40, "ANNOUNCE_S": 50, "LOOKUP_GRACE_S": 60}.items():
+            world.env[f"PAYBATCH_ACCOUNTS__OTHER__{name}"] = str(value)
+        world.write([usd_row(n) for n in range(100, 150)], "hangs.csv")
+        world.write([usd_row(n) for n in range(50)])
+        stuck = cluster.submit("hangs.csv", "--approve", "--account", "other")
+        cluster.start_worker()
+        cluster.start_beat()
+        until(lambda: cluster.states(stuck).count("creating") >= 4)
+        healthy = cluster.submit("p.csv", "--approve")
+        cluster.until_paid(healthy)
+        assert set(cluster.states(stuck)) <= {"creating", "queued", "unknown"}
+
+
+def test_while_the_broker_is_away_an_approved_batch_is_stored_and_announced_later(
+    tmp_path: Path,
+) -> None:
+    with clustered(tmp_path) as cluster:
+        world = cluster.world
+        world.write([usd_row(n) for n in range(5)])
+        away = {"PAYBATCH_BROKER_URL": "redis://127.0.0.1:9/0"}
+        ended = world.paybatch("submit", "p.csv", "--approve", **away)
+        assert "the broker does not answer" in ended.err
+        assert "paybatch doctor" in ended.err
+        batch = world.batch_id()
+        cluster.start_worker()
+        cluster.start_beat()
+        cluster.until_paid(batch)
+        assert cluster.redis.llen(queue_of("main", to_send=True)) == 0
+
+
+def test_on_rabbitmq_the_same_code_pays_each_line_once(tmp_path: Path, amqp_url: str) -> None:
+    with clustered(tmp_path) as cluster:
+        world = cluster.world
+        cluster.use_broker(amqp_url)
+        world.write([usd_row(n, ["", "create:drop-after"][n % 2]) for n in range(20)])
+        batch = cluster.submit("p.csv", "--approve")
+        cluster.start_beat()
+        worker = cluster.start_worker()
+        for number in cluster.ids(batch):
+            cluster.publish(number, times=2)
+        until(lambda: world.count("processing", "paid"))
+        # What a killed worker had taken comes back, or is announced again.
+        worker.kill()
+        cluster.start_worker()
+        cluster.until_paid(batch)
+        world.paybatch("results", batch, "-o", "p.results.csv")
+        check_money(world.read(), cluster.provider.ledger())
+        assert "quorum" in cluster.queue_type(QUEUE)

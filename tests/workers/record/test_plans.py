@@ -1,0 +1,151 @@
+"""With a million payouts stored, what runs every second reads an index and few rows of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from tests.conftest_servers import PostgresServer
+from tests.worlds import KEY
+from workers.record.accounts import AccountBook
+from workers.record.batches import BatchBook
+from workers.record.database import Database
+from workers.record.due import DueWork
+from workers.record.store import Store
+from workers.record.vault import Vault
+
+ROWS = 1_000_000
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+# More rows than this, read to find a window's worth, would be a walk through the table.
+READ_MAX = 5_000
+# A finished million, and beside it what a running batch looks like.
+STATES = """
+    CASE WHEN n % 1000 = 0 THEN 'unknown' WHEN n % 1000 = 1 THEN 'creating'
+         WHEN n % 100 = 2 THEN 'processing' WHEN n % 10 = 3 THEN 'queued' ELSE 'paid' END
+"""
+FILL = f"""
+    INSERT INTO payouts (batch_id, row, reference_id, account, provider, service, amount_minor,
+        currency, currency_exponent, state, sealed_data, beneficiary, fingerprint, description,
+        metadata, replaces, fee_expected_minor, created_at, attempts, claimed_until, due_at)
+    SELECT 'B' || n % 10, n, 'R-' || n, CASE WHEN n % 2 = 0 THEN 'main' ELSE 'other' END,
+        'payelata', 's', 1000, 'USD', 2, state, '', '', 'f' || n, '', '{{}}', '', 0, :now, 1,
+        CASE WHEN state = 'creating' THEN :now + interval '1 minute' * (n % 2000 - 1000) END,
+        CASE WHEN state <> 'paid' THEN :now + interval '1 second' * (n % 2000 - 1000) END
+    FROM (SELECT n, {STATES} AS state FROM generate_series(1, {ROWS}) AS n) AS numbered
+"""
+
+
+@pytest.fixture(scope="module")
+def million(postgres_server: PostgresServer) -> Iterator[Database]:
+    url = postgres_server.create()
+    database = Database(url)
+    database.prepare()
+    AccountBook(database).register({"main": "payelata", "other": "payelata"})
+    with database.write() as connection:
+        for number in range(10):
+            connection.execute(
+                text(
+                    "INSERT INTO batches (id, file_name, content_hash, file_hash, columns, rows,"
+                    " decision, made_by, made_at)"
+                    " VALUES (:id, 'f.csv', :id, :id, '[]', 1, 'approved', 'maker', :now)"
+                ),
+                {"id": f"B{number}", "now": NOW},
+            )
+        connection.execute(text(FILL), {"now": NOW})
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE payouts"))
+    yield database
+    database.close()
+    postgres_server.drop(url)
+
+
+class Plans:
+    """Explains every statement about payouts that is executed while it listens."""
+
+    def __init__(self, database: Database) -> None:
+        self.engine = database.engine
+        self.found: list[str] = []
+        self._explaining = False
+
+    def __enter__(self) -> Plans:
+        event.listen(self.engine, "before_cursor_execute", self._explain)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self.engine, "before_cursor_execute", self._explain)
+
+    def _explain(
+        self, connection: Connection, _c: object, sql: str, given: object, *_: object
+    ) -> None:
+        if "payouts" not in sql or self._explaining or sql.startswith("INSERT"):
+            return
+        self._explaining = True
+        try:
+            # Analysed, a statement is carried out; that of a write is only planned.
+            how = "EXPLAIN (ANALYZE)" if sql.startswith("SELECT") else "EXPLAIN"
+            explained = connection.exec_driver_sql(f"{how} {sql}", given)
+            self.found.append("\n".join(row[0] for row in explained))
+        finally:
+            self._explaining = False
+
+    def check(self, *indexes: str) -> None:
+        """Each statement read one of these indexes, no table as a whole, and few rows."""
+        assert self.found
+        for plan in self.found:
+            assert "Seq Scan on payouts" not in plan, plan
+            used = set(re.findall(r"payouts_\w+", plan)) - {"payouts_pkey"}
+            assert used <= set(indexes), plan
+            assert _most_rows(plan) <= READ_MAX, plan
+        assert set(re.findall(r"payouts_\w+", "".join(self.found))) >= set(indexes)
+
+
+def _most_rows(plan: str) -> int:
+    """The most rows that any step gave on or threw away."""
+    given = [int(rows) for rows in re.findall(r"actual time=\S+ rows=(\d+)", plan)]
+    thrown = [int(rows) for rows in re.findall(r"Rows Removed by Filter: (\d+)", plan)]
+    return max([*given, *thrown, 0])
+
+
+def test_what_is_due_is_found_by_account_and_purpose(million: Database) -> None:
+    due = DueWork(million)
+    announce_s = {"main": 120.0, "other": 120.0}
+    with Plans(million) as plans:
+        found = due.announce(NOW, window=500, announce_s=announce_s)
+    # Every payout that is to be sent is of one account here, and of the other are the rest.
+    assert {(one.account, one.to_send) for one in found} == {("main", False), ("other", True)}
+    assert len(found) == 2 * 500
+    plans.check("payouts_due_send", "payouts_due_ask", "payouts_out")
+
+
+def test_lost_messages_are_found_among_those_that_are_out(million: Database) -> None:
+    due, soon = DueWork(million), NOW + timedelta(seconds=1)
+    before = NOW + timedelta(hours=1)
+    with Plans(million) as plans:
+        for purpose in (True, False):
+            due.overdue("main", soon, before=before, to_send=purpose)
+            due.take_back("main", soon, before=before, to_send=purpose)
+    plans.check("payouts_out")
+
+
+def test_dead_workers_creates_are_found_by_their_claims(million: Database) -> None:
+    with Plans(million) as plans:
+        assert Store(million, Vault.from_text(KEY)).expire_creates(NOW) > 0
+    plans.check("payouts_creating")
+
+
+def test_the_status_of_a_batch_reads_no_other_batch(million: Database) -> None:
+    book = BatchBook(Store(million, Vault.from_text(KEY)))
+    with Plans(million) as plans:
+        assert sum(book.counts("B3").values()) == ROWS // 10
+        book.next_due("B3")
+        book.open_ages("B3")
+        book.held("B3")
+        book.tallies("B3")
+    for plan in plans.found:
+        assert re.search(r"payouts_batch_(state|row)", plan), plan
+        assert "Seq Scan on payouts" not in plan, plan
+        assert _most_rows(plan) <= ROWS // 10, plan
