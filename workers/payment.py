@@ -59,6 +59,7 @@ def pay(payout_id: int, runtime: Runtime) -> None:
         log.warning("claim lost payout_id=%s: %s", payout_id, stale)
     finally:
         account.slots.release()
+    account.gate.tell_counts()
 
 
 def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) -> None:
@@ -68,7 +69,7 @@ def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) 
     while step is not None:
         # A call that could outlast the claim is not begun: by then another worker may have it.
         start_by = started + settings.claim_s - settings.call_deadline_s
-        with account.gate.no_later_than(start_by):
+        with account.gate.no_later_than(start_by, step=step):
             reply = _call(step, payout, claim.order, account, runtime)
         now = clock.monotonic()
         keep_s = min(POLL_IN_TASK_S, started + IN_TASK_S_MAX - now, start_by - now)

@@ -94,9 +94,10 @@ class Runtime:
         return {name: account.policy for name, account in self.accounts.items()}
 
     def close(self) -> None:
-        """Close the database and the connections to the providers."""
+        """Close the database and the connections to the providers, and tell the last counts."""
         for account in self.accounts.values():
             account.transport.close()
+            account.gate.close()
         self.database.close()
 
 
