@@ -66,6 +66,8 @@ SANDBOX_ACCOUNT: Mapping[str, Any] = {
 VISIBILITY_S_MIN = 900
 VISIBILITY_RATIO = 1.5
 
+TOKEN_CHARS_MIN = 16
+
 Secret = SecretStr
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -103,6 +105,14 @@ def check_base_url(url: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
+
+
+def check_token(token: Secret) -> Secret:
+    """A token that opens something: too long to be guessed, and fit for a header."""
+    text = token.get_secret_value()
+    if len(text) < TOKEN_CHARS_MIN or not text.isascii() or not text.isprintable():
+        raise ValueError(f"expected at least {TOKEN_CHARS_MIN} printable ASCII characters")
+    return token
 
 
 class Model(BaseModel):
@@ -181,6 +191,8 @@ class Settings(Model):
     # None: 900, or more where an account's `lookup_grace_s` needs it.
     broker_visibility_s: Seconds | None = None
     callback_base_url: BaseUrl | None = None
+    # What a scraper of /metrics must know; without it only this machine itself is answered.
+    metrics_token: Annotated[Secret, AfterValidator(check_token)] | None = None
     # The same beneficiary and amount within so many days needs --allow-repeats.
     duplicate_window_days: Annotated[int, Field(ge=0)] = 30
     # A paid payout is read again now and then for so many days, in case the money comes back.

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from workers.errors import OperatorError
+from workers.metrics import MetricsEndpoint
 from workers.providers.port import Delivery, Verifier
 from workers.record.model import Notice
 from workers.runtime import Account, Runtime
@@ -47,11 +48,13 @@ Answered = tuple[int, bytes]
 
 
 def application(runtime: Runtime) -> Starlette:
-    """The receiver for all accounts of the settings."""
+    """The receiver for all accounts of the settings, with its health and the metrics beside it."""
     receiver = _Receiver(runtime)
+    metrics = MetricsEndpoint(runtime)
     return Starlette(
         routes=[
             Route("/health", receiver.health),
+            Route("/metrics", metrics.answer),
             Route("/webhooks/{account}", receiver.take, methods=["POST"]),
             Route("/webhooks/{account}/{tail}", receiver.take, methods=["POST"]),
         ]
