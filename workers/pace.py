@@ -162,7 +162,8 @@ class _Counts:
             self._book.add(self._account, counts)
         except Exception as error:  # noqa: BLE001 - a count is never worth a payout's trouble
             log.warning(
-                "calls not counted yet account=%s error=%s", self._account, type(error).__name__
+                "calls not counted yet",
+                extra={"account": self._account, "reason": type(error).__name__},
             )
             with self._lock:
                 self._put(counts)

@@ -56,7 +56,7 @@ def pay(payout_id: int, runtime: Runtime) -> None:
             _carry_on(claim, started, account, runtime)
     except StaleState as stale:
         # Someone took over after the claim ran out: what we learnt will be looked up.
-        log.warning("claim lost payout_id=%s: %s", payout_id, stale)
+        log.warning("claim lost", extra={"payout_id": payout_id, "reason": stale})
     finally:
         account.slots.release()
     account.gate.tell_counts()
@@ -77,12 +77,16 @@ def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) 
             payout, step, reply, account.policy, clock.now(), keep_s=keep_s
         )
         log.info(
-            "payout batch_id=%s reference_id=%s step=%s outcome=%s state=%s",
-            payout.batch_id,
-            payout.reference_id,
-            step,
-            reply.outcome,
-            recorded.payout.state,
+            "payout",
+            extra={
+                "batch_id": payout.batch_id,
+                "reference_id": payout.reference_id,
+                "payout_id": payout.id,
+                "account": account.name,
+                "step": step,
+                "outcome": reply.outcome,
+                "state": recorded.payout.state,
+            },
         )
         payout, step = recorded.payout, recorded.next_step
         if step is Step.POLL and recorded.wait_s:

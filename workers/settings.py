@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from workers.errors import SettingsError
+from workers.logs import LogFormat
 
 PREFIX = "PAYBATCH_"
 # Read by others: the path of the file, and the servers that the tests may use.
@@ -191,6 +192,8 @@ class Settings(Model):
     # None: 900, or more where an account's `lookup_grace_s` needs it.
     broker_visibility_s: Seconds | None = None
     callback_base_url: BaseUrl | None = None
+    # Of every line of a log, see `workers.logs`.
+    log_format: LogFormat = "text"
     # What a scraper of /metrics must know; without it only this machine itself is answered.
     metrics_token: Annotated[Secret, AfterValidator(check_token)] | None = None
     # The same beneficiary and amount within so many days needs --allow-repeats.

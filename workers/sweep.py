@@ -59,7 +59,8 @@ def sweep(
     announced = announce(runtime, publish)
     if expired or woken or probed:
         log.info(
-            "sweep expired=%d woken=%d announced=%d probed=%d", expired, woken, announced, probed
+            "sweep",
+            extra={"expired": expired, "woken": woken, "announced": announced, "probed": probed},
         )
     return Swept(expired, woken, announced, probed)
 
@@ -91,7 +92,7 @@ def probe(account: Account, runtime: Runtime) -> str | None:
     if wrong is not None:
         return wrong
     runtime.book.resume(account.name)
-    log.info("account resumed account=%s", account.name)
+    log.info("account resumed", extra={"account": account.name})
     return None
 
 
@@ -123,7 +124,7 @@ def _probe_quietly(account: Account, runtime: Runtime) -> None:
         probe(account, runtime)
     except Exception:
         # The next probe tries again; nothing else must stand still for it.
-        log.exception("probe failed account=%s", account.name)
+        log.exception("probe failed", extra={"account": account.name})
 
 
 def _covers_any(balances: Mapping[Currency, Money], needed: Mapping[Currency, Money]) -> bool:
