@@ -29,8 +29,8 @@ FIELDS = (
     "reason",
 )
 _PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)
-# These tell every address that is called, or every connection: noise.
-_NOISY = ("httpx", "httpcore")
+# These tell every address that is called, or every look at the tables' revision: noise.
+_NOISY = ("alembic", "httpcore", "httpx")
 
 
 class _Lines(logging.Formatter):
