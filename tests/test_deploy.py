@@ -19,6 +19,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.worlds import HandClock, settings
+from workers.logs import FIELDS
 from workers.record.calls import CallBook, Count, Kind
 from workers.record.status import Step
 from workers.runtime import Runtime
@@ -104,6 +105,15 @@ def test_every_metric_is_used_by_an_alert_or_shown(known: Known) -> None:
     used = {name for expression in EXPRESSIONS for name, _ in _selectors(expression)}
     # The sum of a histogram gives an average: the quantiles are shown instead.
     assert set(known) - used == {"paybatch_call_duration_seconds_sum"}
+
+
+def test_the_page_on_monitoring_tells_of_every_metric_alert_and_field(known: Known) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    metrics = {re.sub(r"_(?:bucket|count|sum)$", "", name) for name in set(known) - set(ITS_OWN)}
+    alerts = {rule["alert"] for rule in RULES}
+    told = set(re.findall(r"`(\w+)`", page))
+    assert {*metrics, *alerts, *FIELDS} <= told
+    assert {name for name in told if name.startswith(("paybatch_", "Paybatch"))} == metrics | alerts
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
