@@ -129,7 +129,7 @@ def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) ->
         can_ask=sys.stdin.isatty() and not as_json,
         quiet=as_json,
     )
-    local.log_to_file(local.home(settings))
+    local.log_to_file(local.home(settings), settings.log_format)
     say_sandbox(options.account, quiet=as_json)
     with local.open_runtime(settings) as opened:
         ran = run_file(file, options, choices, opened)
@@ -298,7 +298,7 @@ def status(batch: str | None, as_json: bool) -> int:
 def watch(batch: str, as_json: bool) -> int:
     """Follow BATCH live until nothing of it moves; embedded, this is what pays it."""
     settings = load_settings()
-    local.log_to_file(local.home(settings))
+    local.log_to_file(local.home(settings), settings.log_format)
     with local.open_runtime(settings) as opened:
         found = approval.find(batch, BatchBook(opened.runtime.store))
         if found.decision != "approved":

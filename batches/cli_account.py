@@ -13,6 +13,7 @@ from batches.doctor import examine_installation, service_json, service_named, se
 from batches.preflight import balances_of
 from batches.reports import write_table
 from workers.errors import SettingsError
+from workers.logs import log_to_stderr
 from workers.record.money import Currency, Money
 from workers.webhooks import serve
 
@@ -123,7 +124,9 @@ def simulator(provider: str, flags: tuple[str, ...]) -> int:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
 def webhooks(host: str, port: int) -> int:
     """Receive the providers' webhooks, at /webhooks/ACCOUNT, until it is stopped."""
-    with local.open_runtime(load_settings()) as opened:
+    settings = load_settings()
+    log_to_stderr(settings.log_format)
+    with local.open_runtime(settings) as opened:
         serve(
             opened.runtime,
             host=host,

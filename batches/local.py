@@ -25,6 +25,7 @@ from batches.sandbox import Sandbox
 from workers import sweep, tasks
 from workers.app import app
 from workers.errors import PaybatchError
+from workers.logs import LogFormat, log_to
 from workers.record.accounts import Pause
 from workers.record.answers import is_completed
 from workers.record.batches import BatchBook
@@ -87,16 +88,11 @@ class _PrivateLog(logging.handlers.RotatingFileHandler):
         return super()._open()
 
 
-def log_to_file(folder: Path) -> Path:
+def log_to_file(folder: Path, log_format: LogFormat = "text") -> Path:
     """Send this process's log to `paybatch.log`, readable by its owner alone; its path."""
     path = folder / "paybatch.log"
     handler = _PrivateLog(path, maxBytes=LOG_BYTES_MAX, backupCount=2)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    # httpx tells every address it calls; reference ids in them are ours, but that is noise.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_to(handler, log_format)
     return path
 
 

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from celery import Celery
+import logging
+
+from celery import Celery, signals
+
+from workers import logs
+from workers.runtime import settings_of
+from workers.settings import Settings
 
 app = Celery("paybatch", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
+
+
+@signals.setup_logging.connect
+def _log(loglevel: int = logging.INFO, logfile: str | None = None, **_: object) -> None:
+    """Log as everything else here does, Celery's own loggers too. Who listens to this signal keeps
+    Celery from setting up its own."""
+    logs.log_to_stderr(Settings.load(settings_of).log_format, loglevel, file=logfile)
+
+
+@signals.celeryd_init.connect
+def _log_from_the_start(**_: object) -> None:
+    """A worker warns of some things before it sets up its log."""
+    logs.log_to_stderr(Settings.load(settings_of).log_format)

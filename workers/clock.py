@@ -121,12 +121,13 @@ class SharedClock(SystemClock):
             self._known = self._answer()
         except Exception:  # noqa: BLE001 - whatever keeps the database from answering
             # What is known is still right; whoever needs the database hears of it by itself.
-            log.warning("clock not asked: the database did not answer")
+            log.warning("clock not asked", extra={"reason": "the database did not answer"})
             return
         skew_s = (super().now() - self._known[0]).total_seconds()
         if abs(skew_s) > SKEW_S_MAX and not self._told:
             self._told = True
-            log.warning("clock skewed: this machine's clock is %.0f s off the database's", skew_s)
+            reason = f"this machine's clock is {skew_s:.0f} s ahead of the database's"
+            log.warning("clock skewed", extra={"reason": reason})
 
     def _answer(self) -> tuple[datetime, float]:
         while True:

@@ -70,12 +70,14 @@ def pay(payout_id: int, runtime: Runtime) -> None:
             _carry_on(claim, started, account, runtime)
     except StaleState as stale:
         # Someone took over after the claim ran out: what we learnt will be looked up.
-        log.warning("claim lost payout_id=%s: %s", payout_id, stale)
+        log.warning("claim lost", extra={"payout_id": payout_id, "reason": stale})
     except DATABASE_AWAY as error:
         # Unclaimed, it is announced again; claimed, it is looked up when its claim has run out.
-        log.warning("database away payout_id=%s: %s", payout_id, type(error.orig).__name__)
+        reason = type(error.orig).__name__
+        log.warning("database away", extra={"payout_id": payout_id, "reason": reason})
     finally:
         account.slots.leave(runtime.clock.monotonic() - started)
+    account.gate.tell_counts()
 
 
 def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) -> None:
@@ -85,18 +87,22 @@ def _carry_on(claim: Claim, started: float, account: Account, runtime: Runtime) 
     while step is not None:
         # A call that could outlast the claim is not begun: by then another worker may have it.
         start_by = started + settings.claim_s - settings.call_deadline_s
-        with account.gate.no_later_than(start_by):
+        with account.gate.no_later_than(start_by, step=step):
             reply = _call(step, payout, claim.order, account, runtime)
         if reply.code == "429" and reply.retry_after_s is not None:
             account.gate.block(reply.retry_after_s)
         recorded = _recorded(payout, step, reply, account, runtime, started=started)
         log.info(
-            "payout batch_id=%s reference_id=%s step=%s outcome=%s state=%s",
-            payout.batch_id,
-            payout.reference_id,
-            step,
-            reply.outcome,
-            recorded.payout.state,
+            "payout",
+            extra={
+                "batch_id": payout.batch_id,
+                "reference_id": payout.reference_id,
+                "payout_id": payout.id,
+                "account": account.name,
+                "step": step,
+                "outcome": reply.outcome,
+                "state": recorded.payout.state,
+            },
         )
         payout, step = recorded.payout, recorded.next_step
         if step is Step.POLL and recorded.wait_s:

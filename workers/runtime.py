@@ -104,9 +104,10 @@ class Runtime:
             self.accounts[name].slots.limit(number)
 
     def close(self) -> None:
-        """Close the database and the connections to the providers."""
+        """Close the database and the connections to the providers, and tell the last counts."""
         for account in self.accounts.values():
             account.transport.close()
+            account.gate.close()
         self.database.close()
 
 

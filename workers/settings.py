@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from workers.errors import SettingsError
+from workers.logs import LogFormat
 
 PREFIX = "PAYBATCH_"
 # Read by others: the path of the file, and the servers that the tests may use.
@@ -65,6 +66,8 @@ SANDBOX_ACCOUNT: Mapping[str, Any] = {
 # Of the broker's visibility time-out, where it is not set: 900 s to 600 s of grace.
 VISIBILITY_S_MIN = 900
 VISIBILITY_RATIO = 1.5
+
+TOKEN_CHARS_MIN = 16
 
 Secret = SecretStr
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -103,6 +106,14 @@ def check_base_url(url: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
+
+
+def check_token(token: Secret) -> Secret:
+    """A token that opens something: too long to be guessed, and fit for a header."""
+    text = token.get_secret_value()
+    if len(text) < TOKEN_CHARS_MIN or not text.isascii() or not text.isprintable():
+        raise ValueError(f"expected at least {TOKEN_CHARS_MIN} printable ASCII characters")
+    return token
 
 
 class Model(BaseModel):
@@ -181,6 +192,10 @@ class Settings(Model):
     # None: 900, or more where an account's `lookup_grace_s` needs it.
     broker_visibility_s: Seconds | None = None
     callback_base_url: BaseUrl | None = None
+    # Of every line of a log, see `workers.logs`.
+    log_format: LogFormat = "text"
+    # What a scraper of /metrics must know; without it only this machine itself is answered.
+    metrics_token: Annotated[Secret, AfterValidator(check_token)] | None = None
     # The same beneficiary and amount within so many days needs --allow-repeats.
     duplicate_window_days: Annotated[int, Field(ge=0)] = 30
     # A paid payout is read again now and then for so many days, in case the money comes back.

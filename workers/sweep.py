@@ -88,15 +88,17 @@ def sweep(
         announced = announce(runtime, broker)
     except BrokerUnreachable as error:
         # The next sweep announces what stays due; what needs no broker goes on.
-        log.warning("broker unreachable: %s", error)
+        log.warning("broker unreachable", extra={"reason": error})
     if expired or woken or lost or probed:
         log.info(
-            "sweep expired=%d woken=%d lost=%d announced=%d probed=%d",
-            expired,
-            woken,
-            lost,
-            announced,
-            probed,
+            "sweep",
+            extra={
+                "expired": expired,
+                "woken": woken,
+                "lost": lost,
+                "announced": announced,
+                "probed": probed,
+            },
         )
     return Swept(expired, woken, lost, announced, probed)
 
@@ -156,7 +158,7 @@ def probe(account: Account, runtime: Runtime) -> str | None:
     if wrong is not None:
         return wrong
     runtime.book.resume(account.name)
-    log.info("account resumed account=%s", account.name)
+    log.info("account resumed", extra={"account": account.name})
     return None
 
 
@@ -188,7 +190,7 @@ def _probe_quietly(account: Account, runtime: Runtime) -> None:
         probe(account, runtime)
     except Exception:
         # The next probe tries again; nothing else must stand still for it.
-        log.exception("probe failed account=%s", account.name)
+        log.exception("probe failed", extra={"account": account.name})
 
 
 def _covers_any(balances: Mapping[Currency, Money], needed: Mapping[Currency, Money]) -> bool:

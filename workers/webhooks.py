@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from workers.errors import OperatorError
+from workers.metrics import MetricsEndpoint
 from workers.providers.port import Delivery, Verifier
 from workers.record.model import Notice
 from workers.runtime import Account, Runtime
@@ -47,11 +48,13 @@ Answered = tuple[int, bytes]
 
 
 def application(runtime: Runtime) -> Starlette:
-    """The receiver for all accounts of the settings."""
+    """The receiver for all accounts of the settings, with its health and the metrics beside it."""
     receiver = _Receiver(runtime)
+    metrics = MetricsEndpoint(runtime)
     return Starlette(
         routes=[
             Route("/health", receiver.health),
+            Route("/metrics", metrics.answer),
             Route("/webhooks/{account}", receiver.take, methods=["POST"]),
             Route("/webhooks/{account}/{tail}", receiver.take, methods=["POST"]),
         ]
@@ -77,6 +80,8 @@ def serve(runtime: Runtime, *, host: str, port: int, started: Callable[[str], No
         started(f"http://{at}:{number}")
         config = uvicorn.Config(
             application(runtime),
+            # Into the log of this process, like everything else.
+            log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -131,7 +136,7 @@ class _Receiver:
             status, answer = await run_in_threadpool(work, account, delivery)
         except Exception:
             # Never 4xx for our own trouble: some providers would not try again.
-            log.exception("delivery not taken account=%s", account.name)
+            log.exception("delivery not taken", extra={"account": account.name})
             return Response(status_code=503)
         # Only what verified has anything to apply.
         forged = status == account.provider.webhook_answers.forged[0]
@@ -142,7 +147,7 @@ class _Receiver:
         answers = account.provider.webhook_answers
         news = account.provider.read_webhook(delivery)
         if news is None:
-            log.warning("delivery does not verify account=%s", account.name)
+            log.warning("delivery does not verify", extra={"account": account.name})
             return answers.forged
         digest = hashlib.sha256(delivery.body).hexdigest()
         notices = [
@@ -157,7 +162,9 @@ class _Receiver:
         kept = self._runtime.webhooks.keep(
             account.name, notices, delivery.body, delivery.received_at
         )
-        log.info("delivery account=%s about=%d kept=%d", account.name, len(notices), len(kept))
+        log.info(
+            "delivery", extra={"account": account.name, "about": len(notices), "kept": len(kept)}
+        )
         return answers.taken
 
     def _answer(self, account: Account, delivery: Delivery) -> Answered:
@@ -165,16 +172,18 @@ class _Receiver:
         assert isinstance(provider, Verifier)  # noqa: S101 - its capabilities say so
         question = provider.read_question(delivery)
         if question is None:
-            log.warning("question does not verify account=%s", account.name)
+            log.warning("question does not verify", extra={"account": account.name})
             return provider.webhook_answers.forged
         allowed = not question.differs and self._runtime.webhooks.confirm(
             account.name, question.reference_id, question.provider_payout_id, question.amount
         )
         log.info(
-            "question account=%s reference_id=%s allowed=%s",
-            account.name,
-            question.reference_id,
-            allowed,
+            "question",
+            extra={
+                "account": account.name,
+                "reference_id": question.reference_id,
+                "allowed": allowed,
+            },
         )
         return 200, provider.answer_question(question, allowed=allowed)
 

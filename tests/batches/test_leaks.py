@@ -7,11 +7,12 @@ import json
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.batches.cli_world import (
     API_KEY,
@@ -23,8 +24,10 @@ from tests.batches.cli_world import (
     card_row,
     pix_row,
     provided,
+    until,
     usd_row,
 )
+from tests.workers.cluster_world import clustered
 
 PERSONAL = ("card_number", "account", "account_number", "document_id", "pix_key", "full_name")
 # The only files that may carry the input's own cells.
@@ -79,9 +82,13 @@ def left_behind(world: World) -> dict[str, bytes]:
     }
 
 
-def check_nothing_leaked(world: World, secrets: set[str]) -> None:
+def check_nothing_leaked(
+    world: World,
+    secrets: set[str],
+    searched: Collection[str] = ("paybatch.db", "paybatch.log"),
+) -> None:
     left = left_behind(world)
-    assert {"paybatch.db", "paybatch.log"} <= set(left)
+    assert set(searched) <= set(left)
     for name, content in left.items():
         for secret in secrets:
             for written in (secret, secret[::-1], " ".join(re.findall(".{4}", secret))):
@@ -91,10 +98,12 @@ def check_nothing_leaked(world: World, secrets: set[str]) -> None:
                     assert written.encode().hex().encode() not in content, f"{secret} in {name}"
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
 def test_nothing_personal_is_left_behind_by_a_run_with_every_kind_of_trouble(
-    tmp_path: Path,
+    tmp_path: Path, log_format: str
 ) -> None:
     world = World(tmp_path)
+    world.env["PAYBATCH_LOG_FORMAT"] = log_format
     given = rows()
     world.write(given)
     bad = [{**row, "reference_id": f"W{row['reference_id']}"} for row in given]
@@ -122,6 +131,24 @@ def test_nothing_personal_is_left_behind_by_a_run_with_every_kind_of_trouble(
     for name in ("failed.csv", "wrong.csv", "paybatch.db", "paybatch.log", "paybatch.key"):
         mode = stat.S_IMODE((world.folder / name).stat().st_mode)
         assert mode == 0o600, f"{name} {mode:o}"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_nothing_personal_is_in_the_logs_of_workers(tmp_path: Path, log_format: str) -> None:
+    with clustered(tmp_path) as cluster:
+        world = cluster.world
+        world.env["PAYBATCH_LOG_FORMAT"] = log_format
+        given = rows()
+        world.write(given)
+        cluster.start("worker", "-P", "threads", "-c", "8", "-l", "DEBUG", "-E")
+        cluster.start_beat()
+        batch = cluster.submit("p.csv", "--approve")
+        # A message that no task takes is told of with all that is in it.
+        cluster.publish({"reference_id": given[0]["reference_id"]})
+        until(lambda: set(cluster.states(batch)) <= {"paid", "failed", "held"})
+        told = (world.screens / "worker.0.err").read_text()
+        assert told.count(batch) >= len(given)
+        check_nothing_leaked(world, secrets_of(given), {"paybatch.db", "worker.0.err"})
 
 
 def test_nothing_personal_is_left_behind_by_a_killed_run(tmp_path: Path) -> None:

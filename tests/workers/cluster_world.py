@@ -79,13 +79,14 @@ class Cluster:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `celery -A workers.app ...` in the folder."""
         plain = {name: text for name, text in os.environ.items() if "PAYBATCH" not in name}
-        with (self.world.screens / f"{arguments[0]}.{len(self._processes)}").open("wb") as log:
+        name = self.world.screens / f"{arguments[0]}.{len(self._processes)}"
+        with name.open("wb") as screen, name.with_suffix(name.suffix + ".err").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "workers.app", *arguments],
                 cwd=self.world.folder,
                 env=plain | self.world.env,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=screen,
                 stderr=log,
             )
         self._processes.append(process)

@@ -1,4 +1,5 @@
-"""An account's pace is kept over all processes, and its breaker opens only for lost answers."""
+"""An account's pace is kept over all processes, its breaker opens only for lost answers, and its
+calls are counted without standing in anybody's way."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from tests.worlds import HandClock
 from workers.pace import (
     BREAKER_FAILURES,
+    COUNTS_S,
     TURN_S_MAX,
     WAIT_S_MAX,
     AccountGate,
@@ -18,6 +21,7 @@ from workers.pace import (
 )
 from workers.providers.transport import Paced
 from workers.record.accounts import AccountBook
+from workers.record.calls import CallBook
 from workers.record.database import Database
 
 
@@ -114,6 +118,14 @@ def test_the_wait_is_told_in_whole_seconds_and_takes_nothing(book: AccountBook) 
     assert gate.wait_s() == 0
 
 
+def answer(gate: AccountGate, word: str = "2xx", took_us: int = 1_000) -> None:
+    gate.leave(answered=True, answer=word, took_us=took_us)
+
+
+def lose(gate: AccountGate) -> None:
+    gate.leave(answered=False, answer="ReadTimeout", took_us=1_000)
+
+
 def _pauses(book: AccountBook) -> list[tuple[str, str]]:
     return [(pause.account, pause.kind) for pause in book.pauses()]
 
@@ -123,9 +135,9 @@ def test_the_breaker_opens_after_so_many_lost_answers_in_a_row(
 ) -> None:
     gate = AccountGate("main", 0, book, clock)
     for _ in range(9):
-        gate.leave(answered=False)
+        lose(gate)
     assert _pauses(book) == []
-    gate.leave(answered=False)
+    lose(gate)
     assert _pauses(book) == [("main", "outage")]
     assert BREAKER_FAILURES == 10
 
@@ -134,15 +146,15 @@ def test_one_answer_starts_the_count_anew(book: AccountBook, clock: HandClock) -
     gate = AccountGate("main", 0, book, clock)
     for _ in range(5):
         for _ in range(9):
-            gate.leave(answered=False)
-        gate.leave(answered=True)
+            lose(gate)
+        answer(gate)
     assert _pauses(book) == []
 
 
 def test_answered_calls_never_open_the_breaker(book: AccountBook, clock: HandClock) -> None:
     gate = AccountGate("main", 0, book, clock)
     for _ in range(50):
-        gate.leave(answered=True)
+        answer(gate)
     assert _pauses(book) == []
 
 
@@ -152,7 +164,7 @@ def test_the_breaker_can_open_again_after_the_account_was_resumed(
     gate = AccountGate("main", 0, book, clock)
     for _ in range(2):
         for _ in range(10):
-            gate.leave(answered=False)
+            lose(gate)
         assert _pauses(book) == [("main", "outage")]
         book.resume("main")
 
@@ -218,3 +230,85 @@ def test_threads_are_shared_out_so_that_no_account_can_take_anothers(
     found = shares({"a": 10, "b": 20, "c": 2}, threads)
     assert found == shared
     assert sum(found.values()) <= max(threads, len(shared))
+
+
+Counts = dict[tuple[str, str, int], tuple[int, int]]
+
+
+def _counts(book: AccountBook) -> Counts:
+    """Step, answer and range to number and time."""
+    counted = CallBook(book.database).all()
+    assert {one.account for one in counted} <= {"main"}
+    return {tuple(one.kind): tuple(one.count) for one in counted}  # type: ignore[misc]
+
+
+def test_calls_are_counted_by_step_answer_and_time(book: AccountBook, clock: HandClock) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    with gate.no_later_than(clock.monotonic() + 60, step="create"):
+        answer(gate, took_us=30_000)
+        answer(gate, took_us=40_000)
+        answer(gate, "429", took_us=30_000)
+        lose(gate)
+    with gate.no_later_than(clock.monotonic() + 60, step="poll"):
+        answer(gate, took_us=40_000_000)
+    answer(gate, took_us=25_000)
+    gate.close()
+    assert _counts(book) == {
+        ("create", "2xx", 50): (2, 70_000),
+        ("create", "429", 50): (1, 30_000),
+        ("create", "ReadTimeout", 25): (1, 1_000),
+        ("poll", "2xx", 0): (1, 40_000_000),
+        ("ask", "2xx", 25): (1, 25_000),
+    }
+
+
+def test_a_payouts_call_tells_the_record_nothing_before_its_answer_is_stored(
+    book: AccountBook, clock: HandClock
+) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    clock.sleep(COUNTS_S)
+    with gate.no_later_than(clock.monotonic() + 60, step="create"):
+        answer(gate)
+        clock.sleep(COUNTS_S)
+        answer(gate)
+    assert _counts(book) == {}
+    gate.tell_counts()
+    assert _counts(book) == {("create", "2xx", 25): (2, 2_000)}
+
+
+def test_the_record_is_told_of_many_calls_in_one_write_every_few_seconds(
+    book: AccountBook, clock: HandClock
+) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    commits = []
+    event.listen(book.database.engine, "commit", commits.append)
+    for _ in range(100):
+        answer(gate)
+        gate.tell_counts()
+    assert commits == []
+    for _ in range(3):
+        clock.sleep(COUNTS_S)
+        for _ in range(100):
+            answer(gate)
+            gate.tell_counts()
+    assert len(commits) == 3
+    gate.close()
+    gate.close()
+    assert _counts(book) == {("ask", "2xx", 25): (400, 400_000)}
+
+
+def test_counts_that_the_record_does_not_take_are_kept_and_trouble_nobody(
+    book: AccountBook, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = AccountGate("main", 0, book, clock)
+    with book.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE calls RENAME TO gone")
+    clock.sleep(COUNTS_S)
+    answer(gate)
+    answer(gate)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    gate.close()
+    with book.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE gone RENAME TO calls")
+    gate.close()
+    assert _counts(book) == {("ask", "2xx", 25): (2, 2_000)}

@@ -366,3 +366,17 @@ def test_settings_cannot_be_changed(load: _Load) -> None:
 def test_an_account_has_a_name_that_fits_an_address(load: _Load, name: str) -> None:
     (problem,) = load.problems(account(f'"{name}"'))
     assert "no name for an account" in problem
+
+
+@pytest.mark.parametrize("token", ["", "fifteen-letters", "sixteen-letters\n", "\u00fc" * 16])
+def test_a_token_that_could_be_guessed_or_sent_by_nobody_is_refused(
+    load: _Load, token: str
+) -> None:
+    problems = load.problems(PAYBATCH_METRICS_TOKEN=token)
+    assert problems == ["metrics_token: expected at least 16 printable ASCII characters"]
+
+
+def test_a_token_is_kept_secret(load: _Load) -> None:
+    made = load(PAYBATCH_METRICS_TOKEN="a-long-enough-token")
+    assert "a-long-enough-token" not in repr(made)
+    assert load().metrics_token is None

@@ -90,8 +90,14 @@ class Gate(Protocol):
         """
         ...
 
-    def leave(self, *, answered: bool) -> None:
-        """Tell whether the provider answered sensibly (anything but nothing, or 5xx)."""
+    def leave(self, *, answered: bool, answer: str, took_us: int) -> None:
+        """Tell how the call went.
+
+        Args:
+            answered: the provider answered sensibly (anything but nothing, or 5xx).
+            answer: the answer's class, one of a few words: see `class_of`.
+            took_us: how long it took, in microseconds, without the wait to begin.
+        """
         ...
 
 
@@ -101,7 +107,7 @@ class OpenGate:
     def enter(self) -> None:
         return
 
-    def leave(self, *, answered: bool) -> None:  # noqa: ARG002 - an open gate counts nothing
+    def leave(self, **_: object) -> None:
         return
 
 
@@ -156,6 +162,7 @@ class Transport:
         except Paced as paced:
             return Lost(Outcome.NOT_SENT, "paced", str(paced), paced.wait_s)
         answer: Answer | Lost | None = None
+        started = time.monotonic()
         try:
             answer = self._send(
                 httpx.Request(
@@ -168,7 +175,11 @@ class Transport:
                 )
             )
         finally:
-            self._gate.leave(answered=isinstance(answer, Answer) and answer.status < 500)
+            self._gate.leave(
+                answered=isinstance(answer, Answer) and answer.status < 500,
+                answer=class_of(answer),
+                took_us=int((time.monotonic() - started) * 1_000_000),
+            )
         return answer
 
     def close(self) -> None:
@@ -230,6 +241,19 @@ class Transport:
 def _ssl_context() -> ssl.SSLContext:
     """Certificates are always verified; reading them takes a while, so once a process."""
     return ssl.create_default_context()
+
+
+def class_of(answer: Answer | Lost | None) -> str:
+    """How a call was answered, in one of a few words: `2xx`, `3xx`, `4xx`, `429`, `5xx`, or where
+    no answer came httpx's word for it, such as `ReadTimeout`; None: our own error.
+    """
+    if answer is None:
+        return "error"
+    if isinstance(answer, Lost):
+        return answer.code
+    if answer.status == 429:
+        return "429"
+    return f"{answer.status // 100}xx" if 200 <= answer.status < 600 else "other"
 
 
 def lost(error: httpx.HTTPError) -> Lost:

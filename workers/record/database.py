@@ -101,12 +101,12 @@ class Database:
         """
         try:
             # A new SQLite file must not even be read before it is in WAL mode, see `_use_wal`.
-            if not self.is_sqlite and self._revision() == _head():
+            if not self.is_sqlite and self.revision() == _head():
                 return
             with self._schema_lock():
                 if self.path is not None:
                     _use_wal(self.path)
-                if self._revision() != _head():
+                if self.revision() != _head():
                     _upgrade(self.engine)
         except (OSError, sqlite3.Error, DBAPIError) as error:
             why = error.orig if isinstance(error, DBAPIError) else error
@@ -149,7 +149,8 @@ class Database:
         port = f":{url.port}" if url.port else ""
         return f"{url.drivername}://{url.host or ''}{port}/{url.database or ''}"
 
-    def _revision(self) -> str | None:
+    def revision(self) -> str | None:
+        """Which revision of the tables it has; None: no tables yet."""
         with self.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
 

@@ -234,6 +234,8 @@ Index(
     payouts.c.account,
     payouts.c.due_at,
     payouts.c.id,
+    # So that what a paused batch has waiting is passed over without reading it.
+    payouts.c.batch_id,
     postgresql_where=_TO_SEND,
     sqlite_where=_TO_SEND,
 )
@@ -270,6 +272,23 @@ Index(
     payouts.c.currency,
     postgresql_where=_OPEN,
     sqlite_where=_OPEN,
+)
+# For monitoring: the oldest of each open state; and claims, of which few are there at any time.
+Index(
+    "payouts_open_since",
+    payouts.c.account,
+    payouts.c.state,
+    payouts.c.sent_at,
+    payouts.c.created_at,
+    postgresql_where=_OPEN,
+    sqlite_where=_OPEN,
+)
+_CLAIMED = text("claimed_until IS NOT NULL")
+Index(
+    "payouts_claimed",
+    payouts.c.claimed_until,
+    postgresql_where=_CLAIMED,
+    sqlite_where=_CLAIMED,
 )
 Index("payouts_fingerprint", payouts.c.fingerprint, payouts.c.created_at)
 

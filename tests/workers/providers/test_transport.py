@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +15,17 @@ import httpcore
 import httpx
 import pytest
 
+from tests.workers.providers.socket_world import (
+    Serve,
+    Server,
+    always,
+    connecting,
+    free_port,
+    read_request,
+    reset,
+    response,
+    serving,
+)
 from workers.providers import transport as transport_module
 from workers.providers.transport import (
     BODY_BYTES_MAX,
@@ -24,120 +33,14 @@ from workers.providers.transport import (
     NOT_SENT_ERRORS,
     Answer,
     Lost,
-    Paced,
-    Transport,
     lost,
 )
 from workers.record.status import Outcome
 
+__all__ = ["connecting", "serving"]
+
 # What a call may take beyond its deadline on a busy machine.
 SLACK_S = 5.0
-
-Serve = Callable[[socket.socket, "Server"], None]
-
-
-class Server:
-    """Accepts connections; each is served by `serve` in a thread of its own."""
-
-    def __init__(self, serve: Serve) -> None:
-        self._serve = serve
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.stopping = threading.Event()
-        self.connections = 0
-        self.requests: list[bytes] = []
-        self._threads: list[threading.Thread] = []
-        self._acceptor = threading.Thread(target=self._accept)
-        self._acceptor.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            if self.stopping.is_set():
-                connection.close()
-                return
-            self.connections += 1
-            thread = threading.Thread(target=self._one, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _one(self, connection: socket.socket) -> None:
-        connection.settimeout(10)
-        with connection, suppress(OSError):
-            self._serve(connection, self)
-
-    def stop(self) -> None:
-        self.stopping.set()
-        # Closing a socket does not wake its accept(); a connection does.
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5):
-            pass
-        self._acceptor.join(10)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join(10)
-
-
-@pytest.fixture
-def serving() -> Iterator[Callable[[Serve], Server]]:
-    servers: list[Server] = []
-
-    def start(serve: Serve) -> Server:
-        servers.append(Server(serve))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
-def connecting() -> Iterator[Callable[..., Transport]]:
-    made: list[Transport] = []
-
-    def make(url: str, **options: Any) -> Transport:
-        made.append(Transport(url, **{"call_deadline_s": 10, **options}))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def read_request(connection: socket.socket, server: Server) -> bytes:
-    """One request, whole; empty when the client has closed."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        part = connection.recv(65536)
-        if not part:
-            return b""
-        data += part
-    head, _, body = data.partition(b"\r\n\r\n")
-    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    length = int(lengths[0].split(b":")[1]) if lengths else 0
-    while len(body) < length:
-        body += connection.recv(65536)
-    server.requests.append(head + b"\r\n\r\n" + body)
-    return server.requests[-1]
-
-
-def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def always(answer: bytes) -> Serve:
-    def serve(connection: socket.socket, server: Server) -> None:
-        while read_request(connection, server):
-            connection.sendall(answer)
-
-    return serve
 
 
 def drip(head: bytes, byte: bytes) -> Serve:
@@ -339,12 +242,6 @@ def test_threads_get_their_own_answers(serving: Any, connecting: Any) -> None:
 # Lost calls.
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 def test_a_refused_connection_was_not_sent(connecting: Any) -> None:
     answer = connecting(f"http://127.0.0.1:{free_port()}").call("POST", "/", content=b"{}")
     assert isinstance(answer, Lost)
@@ -372,11 +269,6 @@ def test_a_failed_handshake_was_not_sent(serving: Any, connecting: Any) -> None:
     assert server.requests == []
 
 
-def reset(connection: socket.socket) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
 @pytest.mark.parametrize(
     "begun",
     [b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
@@ -396,55 +288,6 @@ def test_what_ends_after_sending_is_unknown(
     assert isinstance(answer, Lost)
     assert answer.outcome is Outcome.UNKNOWN
     assert len(server.requests) == 1
-
-
-# The gate.
-
-
-class Turnstile:
-    """A gate that counts, and refuses when told to."""
-
-    def __init__(self, wait_s: int | None = None) -> None:
-        self.wait_s = wait_s
-        self.entered = 0
-        self.left: list[bool] = []
-
-    def enter(self) -> None:
-        if self.wait_s is not None:
-            raise Paced(self.wait_s)
-        self.entered += 1
-
-    def leave(self, *, answered: bool) -> None:
-        self.left.append(answered)
-
-
-@pytest.mark.parametrize(
-    ("status", "answered"),
-    [(200, True), (302, True), (404, True), (429, True), (500, False), (503, False)],
-)
-def test_the_gate_hears_of_every_answer(
-    serving: Any, connecting: Any, status: int, answered: bool
-) -> None:
-    gate = Turnstile()
-    client = connecting(serving(always(response(b"", f"{status} X"))).url, gate=gate)
-    for _ in range(3):
-        client.call("GET", "/")
-    assert (gate.entered, gate.left) == (3, [answered] * 3)
-
-
-def test_the_gate_hears_of_every_lost_call(serving: Any, connecting: Any) -> None:
-    gate = Turnstile()
-    connecting(f"http://127.0.0.1:{free_port()}", gate=gate).call("GET", "/")
-    connecting(serving(lambda c, s: reset(c)).url, gate=gate).call("GET", "/")
-    assert (gate.entered, gate.left) == (2, [False, False])
-
-
-def test_a_call_without_room_was_not_sent(serving: Any, connecting: Any) -> None:
-    server = serving(always(response(b"{}")))
-    answer = connecting(server.url, gate=Turnstile(7)).call("POST", "/", content=b"{}")
-    assert isinstance(answer, Lost)
-    assert (answer.outcome, answer.code, answer.retry_after_s) == (Outcome.NOT_SENT, "paced", 7)
-    assert server.connections == 0
 
 
 # Every class of httpx is decided here by hand: a new one fails until somebody has thought about it.

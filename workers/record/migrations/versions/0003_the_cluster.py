@@ -21,7 +21,7 @@ def upgrade() -> None:
     for name, columns, where in (
         (
             "payouts_due_send",
-            ["account", "due_at", "id"],
+            ["account", "due_at", "id", "batch_id"],
             "due_at IS NOT NULL AND state = 'queued'",
         ),
         (
@@ -31,6 +31,12 @@ def upgrade() -> None:
         ),
         ("payouts_out", ["account", "announced_until"], "announced_until IS NOT NULL"),
         ("payouts_creating", ["claimed_until"], "state = 'creating'"),
+        (
+            "payouts_open_since",
+            ["account", "state", "sent_at", "created_at"],
+            "state NOT IN ('draft', 'paid', 'returned', 'failed', 'cancelled')",
+        ),
+        ("payouts_claimed", ["claimed_until"], "claimed_until IS NOT NULL"),
     ):
         op.create_index(
             name,

@@ -1,0 +1,107 @@
+"""The log: one line a record, as JSON or as text, with the time, what happened and a few fields.
+
+Only the fields named here are ever written, whatever else a record carries: they hold ids, counts
+and words of our own tables, never a person, an account number or a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+LogFormat = Literal["text", "json"]
+
+FIELDS = (
+    # What it is about.
+    *("batch_id", "reference_id", "payout_id", "account"),
+    # A step of a payout, and what became of it.
+    *("step", "outcome", "state"),
+    # Deliveries and questions of providers.
+    *("about", "kept", "allowed"),
+    # What a sweep found.
+    *("expired", "woken", "lost", "announced", "probed"),
+    # Why something could not be done, in a sentence or an error's name.
+    "reason",
+)
+_PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)
+# These tell every address that is called, or every look at the tables' revision: noise.
+_NOISY = ("alembic", "httpcore", "httpx")
+
+
+class _Lines(logging.Formatter):
+    def head(self, record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+        """Time (ISO 8601, UTC, milliseconds), level, logger and event."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        yield "time", at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        yield "level", record.levelname
+        yield "logger", record.name
+        yield "event", record.getMessage()
+
+    def fields(self, record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+        """The fields that the record has, in their order."""
+        for name in FIELDS:
+            value = getattr(record, name, None)
+            if value is not None:
+                plain = isinstance(value, bool | int)
+                yield name, value if plain else str(value)
+
+    def trouble(self, record: logging.LogRecord) -> str:
+        """The traceback, if there is one."""
+        return self.formatException(record.exc_info) if record.exc_info else ""
+
+
+class JsonLines(_Lines):
+    """Each record is a JSON object on a line of its own; a traceback is its `exception`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        document = dict(self.head(record)) | dict(self.fields(record))
+        trouble = self.trouble(record)
+        if trouble:
+            document["exception"] = trouble
+        return json.dumps(document)
+
+
+class TextLines(_Lines):
+    """Each record is a line for the eye, its fields as `name=value`; a traceback follows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [str(value) for _, value in self.head(record)]
+        parts += [f"{name}={_quoted(value)}" for name, value in self.fields(record)]
+        trouble = self.trouble(record)
+        return " ".join(parts) + (f"\n{trouble}" if trouble else "")
+
+
+def _quoted(value: object) -> str:
+    """As it stands, or in quotes where it could be taken for more than one value or line."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    return JsonLines() if log_format == "json" else TextLines()
+
+
+def log_to(handler: logging.Handler, log_format: LogFormat, level: int = logging.INFO) -> None:
+    """Have the handler take this process's whole log, warnings of libraries too."""
+    handler.setFormatter(formatter(log_format))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(level)
+    for noisy in _NOISY:
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def log_to_stderr(
+    log_format: LogFormat, level: int = logging.INFO, *, file: str | Path | None = None
+) -> None:
+    """Have all of a long-running process's log on stderr, or in a file, and nowhere else."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+    log_to(logging.FileHandler(file) if file else logging.StreamHandler(), log_format, level)
