@@ -18,6 +18,8 @@ from workers.record.money import Currency, Money
 from workers.record.status import PROMISED, State
 from workers.record.tables import accounts, payouts
 
+# Kinds of a pause that a probe can end: the others are a person's to open.
+PROBED = ("fault", "balance", "outage")
 PROBE_FIRST_S = 30
 PROBE_MAX_S = 600
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,7 +40,7 @@ def pause(connection: Connection, account: str, kind: str, reason: str, now: dat
     """Stop an account, unless it is stopped already.
 
     Args:
-        kind: `fault`, `balance`, `outage` or `person`.
+        kind: `fault`, `balance`, `outage` or `person`; for `restore` see `restores.freeze`.
     """
     connection.execute(
         update(accounts)
@@ -72,7 +74,12 @@ class AccountBook:
         self.database = database
 
     def register(self, providers: Mapping[str, str]) -> None:
-        """Have a row for each account of the settings: name to provider."""
+        """Have a row for each account of the settings: name to provider.
+
+        A new one is as old as the record: where that was put back to an earlier state, the account
+        may have been there, and paid, before.
+        """
+        put_back = select(func.max(accounts.c.restored_at)).scalar_subquery()
         insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
         with self.database.read() as connection:
             known = {
@@ -84,7 +91,9 @@ class AccountBook:
             return
         with self.database.write() as connection:
             for name, provider in wrong.items():
-                row: Any = insert(accounts).values(name=name, provider=provider)
+                row: Any = insert(accounts).values(
+                    name=name, provider=provider, restored_at=put_back
+                )
                 connection.execute(
                     row.on_conflict_do_update(
                         index_elements=[accounts.c.name], set_={"provider": provider}
@@ -97,12 +106,12 @@ class AccountBook:
             pause(connection, account, kind, reason, now)
 
     def resume(self, account: str) -> bool:
-        """Open a paused account; whether it was paused."""
+        """Open an account whose pause a probe can end; whether it was so paused."""
         with self.database.write() as connection:
             return bool(
                 connection.execute(
                     update(accounts)
-                    .where(accounts.c.name == account, accounts.c.paused_kind.is_not(None))
+                    .where(accounts.c.name == account, accounts.c.paused_kind.in_(PROBED))
                     .values(paused_kind=None, paused_reason=None, paused_at=None, probe_at=None)
                 ).rowcount
             )
@@ -129,7 +138,7 @@ class AccountBook:
             select(accounts.c.probes)
             .where(
                 accounts.c.name == account,
-                accounts.c.paused_kind.in_(["fault", "balance", "outage"]),
+                accounts.c.paused_kind.in_(PROBED),
                 accounts.c.probe_at <= now,
             )
             .with_for_update(skip_locked=True)
