@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import click
 
-from batches import approval, screens
+from batches import approval, local, screens
 from batches.command import account_of, account_option, json_option, print_json, record
 from batches.reconciliation import Break, Comparison, Kind, Reconciliation
 from batches.recovery import open_account
 from batches.reports import check_target, write_table
 from workers.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 # Breaks of each kind that `--json` holds, and a screen shows; a file that -o writes has all.
 JSON_MAX = 1_000
@@ -42,7 +45,9 @@ def freeze(account: str | None, reason: str, as_json: bool) -> int:
             known = ", ".join(sorted(runtime.accounts))
             raise UsageError(f"no account {account!r} in the settings; there are: {known}")
         why = f"{reason} (frozen by {approval.operator()})"
+        local.log_to_file(local.home(runtime.settings))
         names = runtime.restores.freeze(why, runtime.clock.now(), account)
+        log.info("accounts frozen accounts=%s actor=%s", ",".join(names), approval.operator())
         pauses = [pause for pause in runtime.book.pauses() if pause.account in names]
     if as_json:
         print_json({"frozen": list(names), "reason": why})
@@ -147,6 +152,7 @@ def _show(found: Reconciliation, comparison: Comparison) -> None:
 def resume(account: str | None, reason: str | None, unreconciled: bool, as_json: bool) -> int:
     """Open a paused account, if what stopped it is over; else say what is still wrong (6)."""
     with account_of(account) as (one, runtime):
+        local.log_to_file(local.home(runtime.settings))
         kind = open_account(
             one,
             runtime,

@@ -87,13 +87,16 @@ def _account(account: Account, runtime: Runtime) -> Finding:
     except PaybatchError as error:
         return Finding(what, False, str(error).removeprefix(f"{what}: "), error.exit_code)
     provider = account.settings.provider
+    held = ", ".join(money.named() for _, money in sorted((balances or {}).items()))
+    detail = f"{provider} answers; balance {held or 'of no currency'}"
     if not account.policy.balances:
         detail = f"nothing was asked: {provider} has no call for its balance"
         if declarations.balance_by_settings(type(account.provider)):
             detail += " with these settings"
-        return Finding(what, True, detail)
-    held = ", ".join(money.named() for _, money in sorted((balances or {}).items()))
-    return Finding(what, True, f"{provider} answers; balance {held or 'of no currency'}")
+    put_back = runtime.restores.standing(account.name).restored_at
+    if put_back is not None:
+        detail += f"; creates are looked up first, since a restore at {put_back:%Y-%m-%d %H:%M} UTC"
+    return Finding(what, True, detail)
 
 
 def mending(pause: Pause) -> str:

@@ -48,13 +48,12 @@ def open_account(
     note = f"{opened} at {runtime.clock.now().isoformat(timespec='seconds')} by {actor}{why}"
     # Not what somebody paused or froze meanwhile, for another reason.
     runtime.restores.open(standing, note)
-    log.warning(
-        "account opened account=%s kind=%s actor=%s unreconciled=%s reason=%r",
+    log.info(
+        "account opened account=%s kind=%s actor=%s unreconciled=%s",
         account.name,
         standing.paused_kind,
         actor,
         unreconciled,
-        reason,
     )
     return standing.paused_kind
 

@@ -52,6 +52,7 @@ def test_a_restored_record_is_frozen_compared_opened_and_pays_nothing_twice(
         ended = world.paybatch(*RECONCILE, "-o", "breaks.csv", code=5)
         _check_breaks(world, ended.out)
         until(lambda: _opened(world))
+        assert "; creates are looked up first, since a restore at" in world.paybatch("doctor").out
         for name in ("first.csv", "second.csv"):
             world.paybatch("run", name, "--yes")
         assert provider.control("GET", "calls")["create"] == creates

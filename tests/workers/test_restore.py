@@ -24,6 +24,23 @@ from workers.record.status import State
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
+def back_up(world: ProviderWorld) -> None:
+    _copy(world, "paybatch.db", "paybatch.backup")
+
+
+def put_back(world: ProviderWorld) -> None:
+    _copy(world, "paybatch.backup", "paybatch.db")
+
+
+def _copy(world: ProviderWorld, source: str, target: str) -> None:
+    """Copy the database's file while nobody has it open."""
+    world.runtime.close()
+    assert not (world.folder / "paybatch.db-wal").exists()
+    shutil.copy(world.folder / source, world.folder / target)
+    world.runtime = world.open()
+    world.batches = BatchBook(world.runtime.store)
+
+
 class Restorable:
     """A record with a payout of each sort, and the copy of it that is put back."""
 
@@ -34,30 +51,17 @@ class Restorable:
         self.draft_id = stored(
             world.batches, [self.draft], now=world.clock.now(), provider=world.kind.name
         )
-        self._swap(lambda: shutil.copy(self.path, self.path.with_suffix(".backup")))
+        back_up(world)
         # The life after the backup.
         self.approve_draft()
         world.queue(self.later)
         for order in self.orders:
             assert world.settle(self.id_of(order)) is State.PAID
-        self._swap(lambda: shutil.copy(self.path.with_suffix(".backup"), self.path))
-
-    @property
-    def path(self) -> Path:
-        return self.world.folder / "paybatch.db"
+        put_back(world)
 
     @property
     def orders(self) -> tuple[Order, ...]:
         return self.queued, self.draft, self.later
-
-    def _swap(self, change: object) -> None:
-        """Do something to the database file while nobody has it open."""
-        self.world.runtime.close()
-        assert not self.path.with_name("paybatch.db-wal").exists()
-        assert callable(change)
-        change()
-        self.world.runtime = self.world.open()
-        self.world.batches = BatchBook(self.world.runtime.store)
 
     def approve_draft(self) -> None:
         batch = self.world.batches.get(self.draft_id)
@@ -198,4 +202,29 @@ def test_open_payouts_are_still_read_while_frozen_and_not_released(
         assert world.state(payout_id) is State.CREATED or world.state(payout_id) is State.PROCESSING
         world.runtime.restores.freeze("restored", world.clock.now())
         assert world.settle(payout_id) is State.PAID
+        assert world.releases(payout_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "state"),
+    [
+        *((kind, "create:drop-after*1", State.UNKNOWN) for kind in KINDS),
+        *((kind.name, "process:503*1", State.CREATED) for kind in KINDS.values() if kind.two_step),
+    ],
+)
+def test_what_was_under_way_at_the_backup_goes_on_where_the_provider_is(
+    tmp_path: Path, kind: str, fault: str, state: State
+) -> None:
+    with provider_world(tmp_path, KINDS[kind]) as world:
+        (payout_id,) = world.queue(world.kind.an_order())
+        world.faults(fault, world.row(payout_id).reference_id)
+        world.step()
+        assert world.state(payout_id) is state
+        back_up(world)
+        assert world.settle(payout_id) is State.PAID
+        put_back(world)
+        assert world.state(payout_id) is state
+        world.runtime.restores.freeze("restored", world.clock.now())
+        assert world.settle(payout_id) is State.PAID
+        assert len(world.ledger(payout_id)["invoices"]) == 1
         assert world.releases(payout_id) == 1

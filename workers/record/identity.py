@@ -87,8 +87,9 @@ class Identity:
             )
             telling = [name for name in changed if name not in self._ignored]
             if telling:
-                names = freeze(connection, _reason(telling), self._clock.now())
-                log.error("the record was put back: %s; frozen: %s", changed, ", ".join(names))
+                reason = _reason(telling)
+                names = freeze(connection, reason, self._clock.now())
+                log.error("accounts frozen accounts=%s: %s", ",".join(names), reason)
             now_known = {**stored, **found}
             if now_known != stored:
                 identity = _written(now_known)
