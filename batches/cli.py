@@ -23,6 +23,7 @@ from batches.cli_account import (
     template,
     webhooks,
 )
+from batches.cli_recovery import freeze, reconcile, resume
 from batches.command import (
     account_option,
     after_pause,
@@ -367,5 +368,8 @@ def resolve(
     return 0
 
 
-for _command in (balance, services, template, providers, simulator, webhooks, doctor):
+for _command in (
+    *(balance, services, template, providers, simulator, webhooks, doctor),
+    *(freeze, reconcile, resume),
+):
     cli.add_command(_command)

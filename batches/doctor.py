@@ -16,7 +16,9 @@ from batches.preflight import ask, balances_of
 from workers.app import app
 from workers.errors import OperatorError, PaybatchError, SettingsError, UsageError
 from workers.providers.port import Service
+from workers.record.accounts import PROBED, Pause
 from workers.record.money import Currency
+from workers.record.restores import RESTORE
 from workers.runtime import Account, Runtime
 from workers.settings import Settings
 
@@ -78,19 +80,36 @@ def _account(account: Account, runtime: Runtime) -> Finding:
     what = f"account {account.name}"
     for pause in runtime.book.pauses():
         if pause.account == account.name:
-            return Finding(what, False, f"paused ({pause.kind}): {pause.reason}", 6)
+            detail = f"paused ({pause.kind}): {pause.reason}; {mending(pause)}"
+            return Finding(what, False, detail, 6)
     try:
         balances = balances_of(account)
     except PaybatchError as error:
         return Finding(what, False, str(error).removeprefix(f"{what}: "), error.exit_code)
     provider = account.settings.provider
+    held = ", ".join(money.named() for _, money in sorted((balances or {}).items()))
+    detail = f"{provider} answers; balance {held or 'of no currency'}"
     if not account.policy.balances:
         detail = f"nothing was asked: {provider} has no call for its balance"
         if declarations.balance_by_settings(type(account.provider)):
             detail += " with these settings"
-        return Finding(what, True, detail)
-    held = ", ".join(money.named() for _, money in sorted((balances or {}).items()))
-    return Finding(what, True, f"{provider} answers; balance {held or 'of no currency'}")
+    put_back = runtime.restores.standing(account.name).restored_at
+    if put_back is not None:
+        detail += f"; creates are looked up first, since a restore at {put_back:%Y-%m-%d %H:%M} UTC"
+    return Finding(what, True, detail)
+
+
+def mending(pause: Pause) -> str:
+    """What a person does about a paused account."""
+    resume = f"paybatch resume --account {pause.account}"
+    if pause.kind == RESTORE:
+        return (
+            f"compare it with its provider: paybatch reconcile --account {pause.account} --from D"
+            f" --to D, with times before the backup and after the restore; then: {resume}"
+        )
+    if pause.kind in PROBED:
+        return f"when that is mended: {resume}"
+    return f"open it with: {resume}"
 
 
 def services_of(account: Account, currencies: Sequence[Currency] | None) -> Sequence[Service]:

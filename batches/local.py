@@ -29,6 +29,7 @@ from workers.logs import LogFormat, log_to
 from workers.record.accounts import Pause
 from workers.record.answers import is_completed
 from workers.record.batches import BatchBook
+from workers.record.due import SENDING_ONLY
 from workers.record.status import MAYBE_SENT, State
 from workers.runtime import Runtime
 from workers.settings import SANDBOX, Settings
@@ -227,7 +228,7 @@ def _ends(pause: Pause, counts: Counts, worker: EmbeddedWorker | None, runtime: 
     """Whether nothing of a paused account goes on by itself; nothing is cut off half-way."""
     if worker is not None and worker.busy:
         return False
-    if pause.kind in ("balance", "person"):
+    if pause.kind in SENDING_ONLY:
         # Only sending waits: what needs none is still followed to its end.
         return not any(counts.get(state) for state in MAYBE_SENT - {State.CREATED})
     if pause.kind == "outage":

@@ -18,7 +18,7 @@ from batches.results import write_results
 from batches.summary import NEEDS_PERSON, STOPPED, Summary, summarise
 from workers import sweep
 from workers.errors import AccountFault, BatchExists, BrokerUnreachable, UsageError
-from workers.record.accounts import Pause
+from workers.record.accounts import PROBED, Pause
 from workers.record.batches import Batch, BatchBook
 from workers.record.status import State
 from workers.runtime import Runtime
@@ -207,7 +207,7 @@ def _all_paused(names: Sequence[str], opened: Opened) -> Pause | None:
         if pause.account not in names:
             continue
         still = pause.reason
-        if pause.kind != "person":
+        if pause.kind in PROBED:
             still = sweep.probe(runtime.accounts[pause.account], runtime) or ""
         if still:
             staying.append(replace(pause, reason=still))

@@ -17,12 +17,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from batches.doctor import Finding
+from batches.doctor import Finding, mending
 from batches.faults import Fault
 from batches.preflight import Plan
 from batches.summary import Summary
 from workers.providers.port import Service
-from workers.record.accounts import Pause
+from workers.record.accounts import PROBED, Pause
 from workers.record.money import Money
 from workers.record.status import FINAL, State
 
@@ -192,13 +192,14 @@ def pauses(found: Sequence[Pause], *, retried: bool, then: str) -> None:
     """
     for pause in found:
         again = ""
-        if retried and pause.kind != "person":
+        if retried and pause.kind in PROBED:
             again = f", tried again at {clock_time(pause.probe_at)}"
         say(
             f"Account {pause.account} is paused ({pause.kind}): {pause.reason};"
             f" since {clock_time(pause.since)}{again}"
         )
-    if found:
+        say(f"  {mending(pause)}")
+    if any(pause.kind in PROBED for pause in found):
         say(then)
 
 

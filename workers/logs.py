@@ -25,8 +25,8 @@ FIELDS = (
     *("about", "kept", "allowed"),
     # What a sweep found.
     *("expired", "woken", "lost", "announced", "probed"),
-    # Why something could not be done, in a sentence or an error's name.
-    "reason",
+    # Of a pause; who decided something, and why something could not be done: a sentence or an error's name.
+    *("kind", "actor", "reason"),
 )
 _PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)
 # These tell every address that is called, or every look at the tables' revision: noise.

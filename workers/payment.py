@@ -143,10 +143,10 @@ def _recorded(
 
 def _first_step(payout: Payout, account: Account) -> Step:
     if payout.state is State.CREATING:
-        # The first create of its life cannot be at the provider. Any later one may be, whatever
-        # the last answer said: look before.
-        first = payout.attempts == 1 or not account.policy.look_up
-        return Step.CREATE if first else Step.LOOK_UP
+        # The first create of its life cannot be at the provider, as long as the record knows its
+        # life. Any later one may be, whatever the last answer said: look before.
+        first = payout.attempts == 1 and not payout.looks_first
+        return Step.CREATE if first or not account.policy.look_up else Step.LOOK_UP
     if payout.state is State.UNKNOWN:
         return Step.LOOK_UP
     return Step.POLL

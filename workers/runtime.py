@@ -17,6 +17,8 @@ from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
 from workers.record.due import DueWork
+from workers.record.identity import Identity
+from workers.record.restores import RestoreBook
 from workers.record.store import Store
 from workers.record.tables import installation
 from workers.record.tokens import TokenBook
@@ -53,6 +55,7 @@ class Runtime:
     book: AccountBook
     tokens: TokenBook
     webhooks: WebhookBook
+    restores: RestoreBook
     accounts: Mapping[str, Account] = field(default_factory=dict)
 
     @classmethod
@@ -73,6 +76,8 @@ class Runtime:
         clock = clock or (SystemClock() if database.is_sqlite else SharedClock(database.now))
         book = AccountBook(database)
         book.register({name: account.provider for name, account in settings.accounts.items()})
+        # After the accounts: all of them are frozen where the record was put back.
+        Identity(database, clock, freeze_after_failover=settings.freeze_after_failover).watch()
         tokens = TokenBook(database, vault)
         accounts = {
             name: _account(name, settings, book, tokens, clock) for name in settings.accounts
@@ -86,6 +91,7 @@ class Runtime:
             book=book,
             tokens=tokens,
             webhooks=WebhookBook(database, vault),
+            restores=RestoreBook(database),
             accounts=accounts,
         )
 

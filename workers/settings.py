@@ -198,6 +198,9 @@ class Settings(Model):
     metrics_token: Annotated[Secret, AfterValidator(check_token)] | None = None
     # The same beneficiary and amount within so many days needs --allow-repeats.
     duplicate_window_days: Annotated[int, Field(ge=0)] = 30
+    # After a failover of PostgreSQL all accounts are frozen, for a standby may lack the last
+    # commits; false says that it cannot, because it is synchronous. A copy is frozen all the same.
+    freeze_after_failover: bool = True
     # A paid payout is read again now and then for so many days, in case the money comes back.
     watch_paid_days: Annotated[int, Field(ge=0)] = 7
     # Limits of an input file: untrusted input must end somewhere.

@@ -154,16 +154,19 @@ def probe(account: Account, runtime: Runtime) -> str | None:
     Returns:
         None when it was opened; else what is still wrong.
     """
-    wrong = _still_wrong(account, runtime)
+    wrong = still_wrong(account, runtime)
     if wrong is not None:
         return wrong
-    runtime.book.resume(account.name)
-    log.info("account resumed", extra={"account": account.name})
+    if runtime.book.resume(account.name):
+        log.info("account resumed", extra={"account": account.name})
     return None
 
 
-def _still_wrong(account: Account, runtime: Runtime) -> str | None:
-    """Ask for the balance; where there is none to ask for, for a payout that waits."""
+def still_wrong(account: Account, runtime: Runtime) -> str | None:
+    """Why a paused account cannot be used yet; None: it can.
+
+    Asks for the balance; where there is none to ask for, for a payout that waits.
+    """
     if account.policy.balances:
         try:
             balances = account.provider.balances()

@@ -64,6 +64,7 @@ class ProviderWorld:
         clock: TwinClock,
         account: Mapping[str, Any],
         callback_base_url: str | None,
+        database_url: str,
     ) -> None:
         self.kind = kind
         self.running = running
@@ -73,6 +74,7 @@ class ProviderWorld:
         clock.control = self.control
         self.changes = account
         self.callback_base_url = callback_base_url
+        self.database_url = database_url
         self.runtime = self.open()
         self.batches = BatchBook(self.runtime.store)
 
@@ -84,6 +86,7 @@ class ProviderWorld:
             watch_paid_days=1,
             accounts={"main": account},
             callback_base_url=self.callback_base_url,
+            database_url=self.database_url,
         )
         return Runtime.open(chosen, self.clock)
 
@@ -186,6 +189,7 @@ def provider_world(
     harsh: bool = True,
     account: Any = None,
     callback_base_url: str | None = None,
+    database_url: str | None = None,
     **options: Any,
 ) -> Iterator[ProviderWorld]:
     """A world for the length of a `with` block.
@@ -194,12 +198,14 @@ def provider_world(
         harsh: the simulator takes a second create for a second payout, whatever the provider does.
         account: settings of the account beside the usual ones.
         callback_base_url: where our receiver is.
+        database_url: the record's; by default a file in the folder.
         options: the simulator's.
     """
     clock = TwinClock()
     chosen = {"manual_clock": clock.now().timestamp(), "quiet": True, **options}
     with kind.serve(**(kind.harsh if harsh else {}), **chosen) as running:
-        made = ProviderWorld(folder, kind, running, clock, account or {}, callback_base_url)
+        url = database_url or f"sqlite:///{folder}/paybatch.db"
+        made = ProviderWorld(folder, kind, running, clock, account or {}, callback_base_url, url)
         try:
             yield made
         finally:

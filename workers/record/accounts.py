@@ -5,6 +5,7 @@ An account's fault is no payout's fault: it pauses the account, and its payouts 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,10 @@ from workers.record.database import Database
 from workers.record.money import Currency, Money
 from workers.record.status import PROMISED, State
 from workers.record.tables import accounts, installation, payouts
+
+# Kinds of a pause that a probe can end: the others are a person's to open.
+PROBED = ("fault", "balance", "outage")
+log = logging.getLogger(__name__)
 
 PROBE_FIRST_S = 30
 PROBE_MAX_S = 600
@@ -38,9 +43,9 @@ def pause(connection: Connection, account: str, kind: str, reason: str, now: dat
     """Stop an account, unless it is stopped already.
 
     Args:
-        kind: `fault`, `balance`, `outage` or `person`.
+        kind: `fault`, `balance`, `outage` or `person`; for `restore` see `restores.freeze`.
     """
-    connection.execute(
+    paused = connection.execute(
         update(accounts)
         .where(accounts.c.name == account, accounts.c.paused_kind.is_(None))
         .values(
@@ -50,7 +55,9 @@ def pause(connection: Connection, account: str, kind: str, reason: str, now: dat
             probe_at=now + timedelta(seconds=PROBE_FIRST_S),
             probes=0,
         )
-    )
+    ).rowcount
+    if paused:
+        log.warning("account paused", extra={"account": account, "kind": kind, "reason": reason})
 
 
 def block(connection: Connection, account: str, until: datetime) -> None:
@@ -72,7 +79,12 @@ class AccountBook:
         self.database = database
 
     def register(self, providers: Mapping[str, str]) -> None:
-        """Have a row for each account of the settings: name to provider."""
+        """Have a row for each account of the settings: name to provider.
+
+        A new one is as old as the record: where that was put back to an earlier state, the account
+        may have been there, and paid, before.
+        """
+        put_back = select(func.max(accounts.c.restored_at)).scalar_subquery()
         insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
         with self.database.read() as connection:
             known = {
@@ -84,7 +96,9 @@ class AccountBook:
             return
         with self.database.write() as connection:
             for name, provider in wrong.items():
-                row: Any = insert(accounts).values(name=name, provider=provider)
+                row: Any = insert(accounts).values(
+                    name=name, provider=provider, restored_at=put_back
+                )
                 connection.execute(
                     row.on_conflict_do_update(
                         index_elements=[accounts.c.name], set_={"provider": provider}
@@ -97,12 +111,12 @@ class AccountBook:
             pause(connection, account, kind, reason, now)
 
     def resume(self, account: str) -> bool:
-        """Open a paused account; whether it was paused."""
+        """Open an account whose pause a probe can end; whether it was so paused."""
         with self.database.write() as connection:
             return bool(
                 connection.execute(
                     update(accounts)
-                    .where(accounts.c.name == account, accounts.c.paused_kind.is_not(None))
+                    .where(accounts.c.name == account, accounts.c.paused_kind.in_(PROBED))
                     .values(paused_kind=None, paused_reason=None, paused_at=None, probe_at=None)
                 ).rowcount
             )
@@ -129,7 +143,7 @@ class AccountBook:
             select(accounts.c.probes)
             .where(
                 accounts.c.name == account,
-                accounts.c.paused_kind.in_(["fault", "balance", "outage"]),
+                accounts.c.paused_kind.in_(PROBED),
                 accounts.c.probe_at <= now,
             )
             .with_for_update(skip_locked=True)

@@ -29,7 +29,7 @@ from workers.record.status import OPEN, State
 from workers.record.tables import UtcDateTime, accounts, batches, payouts
 
 # Kinds of a pause that leave open payouts readable: only sending waits.
-SENDING_ONLY = ("balance", "person")
+SENDING_ONLY = ("balance", "person", "restore")
 
 NOW: BindParameter[datetime] = bindparam("now", type_=UtcDateTime())
 
@@ -52,10 +52,10 @@ _ACCOUNT_LETS = and_(
 _BATCH_LETS = or_(payouts.c.state != State.QUEUED, batches.c.decision == "approved")
 _WITH_BATCH = payouts.join(batches).join(accounts, accounts.c.name == payouts.c.account)
 
-# The payout `payout_id`, if a worker may take it at `now`, whatever message it got. Built once: a
-# statement's text is derived from it only at its first use.
+# The payout `payout_id`, if a worker may take it at `now`, whatever message it got, and when its
+# account was put back. Built once: a statement's text is derived from it only at its first use.
 CLAIMABLE = (
-    select(payouts)
+    select(payouts, accounts.c.restored_at)
     .select_from(_WITH_BATCH)
     .where(payouts.c.id == bindparam("payout_id"), _WAITING, _ACCOUNT_LETS, _BATCH_LETS)
     .with_for_update(skip_locked=True, of=payouts)
@@ -207,6 +207,19 @@ class DueWork:
                 .where(payouts.c.announced_until.is_not(None))
                 .values(announced_until=None)
             )
+
+    def wake(self, payout_ids: Sequence[int], now: datetime) -> int:
+        """Have the provider asked about payouts that it may have; how many will be."""
+        with self.database.write() as connection:
+            return connection.execute(
+                update(payouts)
+                .where(
+                    payouts.c.id.in_(payout_ids),
+                    or_(payouts.c.claimed_until.is_(None), payouts.c.claimed_until < now),
+                    payouts.c.state.in_(set(_WORKABLE) - {State.QUEUED}),
+                )
+                .values(due_at=now, announced_until=None)
+            ).rowcount
 
     def postpone(self, payout_id: int, due_at: datetime) -> None:
         """Put off a payout that waits for a worker; any other is left alone.

@@ -177,3 +177,6 @@ class Payout:
     # An accepted answer that differed from what was sent; a second doubt holds the payout.
     doubt: str | None
     settled_at: datetime | None
+    # The record was put back to an earlier state: even its first create may be a second one. Not a
+    # column: a claim says it of the create that it is for.
+    looks_first: bool = False

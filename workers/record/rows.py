@@ -10,7 +10,8 @@ from workers.record.model import Payout
 from workers.record.money import Currency, Money
 from workers.record.status import State
 
-_SAME_NAMES = tuple(name for name in Payout.__dataclass_fields__ if name not in ("amount", "state"))
+_MADE = ("amount", "state", "looks_first")
+_SAME_NAMES = tuple(name for name in Payout.__dataclass_fields__ if name not in _MADE)
 
 
 def payout_of(row: Row[Any]) -> Payout:

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from workers.errors import IllegalMove, StaleState, VaultError
+from workers.record import intents
 from workers.record.accounts import block, pause
 from workers.record.database import Database
 from workers.record.due import CLAIMABLE, NOW
@@ -33,7 +34,7 @@ from workers.record.rows import money_of, payout_of
 from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step, sources_of
 from workers.record.tables import UtcDateTime, accounts, batches, payout_events, payouts
 from workers.record.vault import Vault
-from workers.record.verdict import Policy, Verdict, judge, not_again, polls_on
+from workers.record.verdict import Policy, Verdict, judge, polls_on
 
 WORKER = "worker"
 SWEEP = "sweep"
@@ -91,12 +92,14 @@ class Store:
                 # A claim that is never given back is due when it runs out.
                 "due_at": until,
             }
+            may_at = intents.not_before(row, policy)
+            if may_at is not None and now < may_at:
+                later = {**_GIVEN_BACK, "due_at": may_at}
+                _move(connection, row, (), later, actor=WORKER, now=now)
+                return None
             claim, broken = self._opened(row)
-            if row.state == State.QUEUED:
-                broken = broken or not_again(payout_of(row), policy, now)
-            elif row.state == State.UNKNOWN and not policy.look_up:
-                broken = broken or "the provider offers no look-up"
-            elif row.state == State.PAID and broken:
+            broken = broken or intents.why_held(row, policy, now)
+            if row.state == State.PAID and broken:
                 # It is settled; nobody watches it any more.
                 _move(connection, row, (), _GIVEN_BACK, actor=WORKER, now=now)
                 return None
@@ -105,21 +108,15 @@ class Store:
                 return Claim(payout_of(row), claim.order)
             if claim is None or broken:
                 held = [(State.HELD, broken or "")]
-                _move(connection, row, held, _GIVEN_BACK, actor=WORKER, now=now)
+                kept = {**_GIVEN_BACK, **intents.doubted(row, now)}
+                _move(connection, row, held, kept, actor=WORKER, now=now)
                 return None
-            intent = {
-                **claimed,
-                "attempts": row.attempts + 1,
-                # What was turned away was not sent: the time of what may be there counts.
-                "sent_at": row.sent_at if row.doubted_at or row.repeat_until else now,
-                "last_sent_at": now,
-                "lookups": 0,
-                "polls": 0,
-                "shape": policy.shape,
-            }
+            looks_first = intents.looks_first(row, policy)
+            intent = {**claimed, **intents.intent(row, policy, now)}
             moves = [(State.CREATING, f"intent to create, attempt {row.attempts + 1}")]
             row = _move(connection, row, moves, intent, actor=WORKER, now=now)
-            return Claim(payout_of(row), replace(claim.order, key_no=row.key_no))
+            payout = replace(payout_of(row), looks_first=looks_first)
+            return Claim(payout, replace(claim.order, key_no=row.key_no))
 
     def record(
         self,
@@ -150,6 +147,8 @@ class Store:
             return Recorded(waiting, Step.POLL, verdict.wait_s)
         if verdict.next_step is Step.CREATE:
             # A look-up found nothing: there is nothing to store before the create it allows.
+            doubted_at = verdict.changes.get("doubted_at", payout.doubted_at)
+            payout = replace(payout, doubted_at=doubted_at)
             return Recorded(payout, verdict.next_step, verdict.wait_s)
         with self.database.write() as connection:
             verdict = _with_release(connection, payout, verdict, policy, now)

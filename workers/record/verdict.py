@@ -234,10 +234,14 @@ def _after_look_up(payout: Payout, reply: Reply, policy: Policy, now: datetime) 
         return _found(payout, reply, policy, now)
     if payout.state is State.CREATING:
         if reply.outcome is Outcome.NOT_FOUND:
-            sure = reply.proves_absence or payout.doubted_at is None or policy.may_repeat
-            if sure:
+            unsent = payout.doubted_at is None and not payout.looks_first
+            if unsent or reply.proves_absence:
                 # What was sent before is known not to be there: this is to be sure of it.
                 return Verdict(next_step=Step.CREATE, wait_s=0)
+            if policy.refuses_duplicates or payout.repeat_until is not None:
+                # Not sure, but a second create would be no second payout.
+                doubted = {"doubted_at": payout.doubted_at or now}
+                return Verdict(next_step=Step.CREATE, changes=doubted, wait_s=0)
             why = "it may have been sent before, and its look-up proves nothing"
             return Verdict(moves=((State.HELD, why),))
         # Nothing was sent in this attempt, so it does not count.

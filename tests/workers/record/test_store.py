@@ -27,6 +27,7 @@ from tests.worlds import USD, order
 from workers.errors import IllegalMove, StaleState
 from workers.record.model import Payout, Reply
 from workers.record.money import Money
+from workers.record.restores import RestoreBook
 from workers.record.status import Outcome, State, Step, is_allowed, is_final, sources_of
 from workers.record.tables import payout_events, payouts
 
@@ -72,7 +73,8 @@ def test_a_queued_payout_of_a_paused_account_is_not_claimed(record: Record, kind
     (one,) = record.queue(order())
     record.book.pause("main", kind, "why", record.clock.now())
     assert record.claim(one) is None
-    record.book.resume("main")
+    restores = RestoreBook(record.database)
+    restores.open(restores.standing("main"), "opened by ann")
     assert record.claim(one) is not None
 
 
