@@ -29,7 +29,7 @@ test: $(STAMP) check
 crash: $(STAMP)
 	$(BIN)/pytest -n $(JOBS) tests/workers/test_crash_pairs.py --all-kinds --timeout 0
 
-# A cluster of real processes under every kind of fault, 2,000 payouts each: about half an hour.
+# A cluster of real processes under every kind of fault, 2,000 payouts each: about an hour.
 faults: $(STAMP)
 	$(BIN)/pytest tests/faults -s --fault-payouts $(FAULT_PAYOUTS) --timeout 0
 

@@ -230,14 +230,10 @@ class FaultWorld:
         answer = self.world.paybatch("submit", *arguments).json
         return Batch(str(answer["batch_id"]), prefix, file, expected)
 
-    def open_count(self, batch: Batch) -> int | None:
+    def open_count(self, batch: Batch | None = None) -> int | None:
         """How many payouts go on by themselves; None: the database cannot be asked."""
-        states = ", ".join(f"'{state}'" for state in OPEN)
         try:
-            [[count]] = self.query(
-                f"SELECT count(*) FROM payouts WHERE batch_id = :batch AND state IN ({states})",
-                batch=batch.id,
-            )
+            [[count]] = self.query(f"SELECT count(*) FROM payouts {_open(batch)}")
         except DBAPIError:
             return None
         return int(count)
@@ -258,15 +254,12 @@ class FaultWorld:
             time.sleep(0.2)
         return ""
 
-    def stuck(self, batch: Batch) -> str:
+    def stuck(self, batch: Batch | None = None) -> str:
         """What is known of the payouts that are still open."""
-        states = ", ".join(f"'{state}'" for state in OPEN)
         rows = self.query(
             "SELECT reference_id, state, due_at - now() AS due, claimed_until - now() AS claimed,"
             " announced_until - now() AS announced, claim_no, claims_silent, attempts, lookups"
-            " FROM payouts"
-            f" WHERE batch_id = :batch AND state IN ({states}) ORDER BY row LIMIT 20",
-            batch=batch.id,
+            f" FROM payouts {_open(batch)} ORDER BY id LIMIT 20"
         )
         paused = self.query("SELECT name, paused_kind, paused_reason, probe_at FROM accounts")
         found = [*rows, *paused]
@@ -324,6 +317,11 @@ class FaultWorld:
     def execute(self, sql: str) -> None:
         with self._engine.begin() as connection:
             connection.execute(text(sql))
+
+
+def _open(batch: Batch | None) -> str:
+    states = ", ".join(f"'{state}'" for state in sorted(OPEN))
+    return f"WHERE state IN ({states})" + (f" AND batch_id = '{batch.id}'" if batch else "")
 
 
 def _plain_environ() -> dict[str, str]:

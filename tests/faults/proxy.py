@@ -99,6 +99,16 @@ class Proxy:
 
         self._call(swallow)
 
+    def strand(self) -> int:
+        """Half-open for those that are connected, and for ever; the number. New ones pass."""
+
+        def strand() -> None:
+            for link in self._links:
+                link.dead = True
+
+        self._call(strand)
+        return len(self._links)
+
     def refuse(self) -> None:
         """Cut all connections, and let nobody connect."""
 

@@ -68,6 +68,8 @@ class Scenario:
     acts_max: int
     # So many acts at the same time, drawn by chance; 0: one after another, in turn.
     at_once: int
+    # It takes minutes, whatever the number of payouts.
+    only_long: bool
 
 
 def scenario(
@@ -77,8 +79,9 @@ def scenario(
     beside: Beside = _nothing_beside,
     acts_max: int = 1000,
     at_once: int = 0,
+    only_long: bool = False,
 ) -> Scenario:
-    return Scenario(name, acts, words, beside, acts_max, at_once)
+    return Scenario(name, acts, words, beside, acts_max, at_once, only_long)
 
 
 # --- workers and beats ---
@@ -180,6 +183,13 @@ def lose_redis(world: FaultWorld, rng: random.Random, size: Size) -> None:
     world.done["cut"] += 1
     time.sleep(size.outage_s)
     world.to_redis.mend()
+
+
+def strand_on_redis(world: FaultWorld, rng: random.Random, size: Size) -> None:
+    """Half-open for ever: nobody is told, and nothing but a time-out of one's own can help."""
+    world.done["cut"] += world.to_redis.strand()
+    if not wait_for(lambda: world.open_count() == 0, size.limit_s):
+        raise AssertionError(f"nobody noticed within {size.limit_s} s:\n{world.stuck()}")
 
 
 @contextmanager
@@ -324,9 +334,12 @@ def full_stop(world: FaultWorld, rng: random.Random, size: Size) -> None:
         world.postgres.stop()
         world.done["kill"] += 2
         time.sleep(rng.uniform(0, 2))
-        world.postgres.start()
-        world.redis.start()
-        world.staff()
+        # Whoever is there first waits for the others.
+        starts = [world.postgres.start, world.redis.start, world.staff]
+        rng.shuffle(starts)
+        for start in starts:
+            start()
+            time.sleep(rng.uniform(0, 1.5))
 
 
 EVERYTHING: Sequence[Act] = (
@@ -342,6 +355,7 @@ SCENARIOS: Sequence[Scenario] = (
     scenario("redis-flushed", flush_redis),
     scenario("redis-restarted", restart_redis),
     scenario("redis-unreachable", lose_redis, acts_max=2),
+    scenario("redis-half-open", strand_on_redis, acts_max=1, only_long=True),
     scenario("messages-twice", publish_stale_ids, beside=every_message_twice),
     scenario("postgres-restarted", restart_postgres, acts_max=4),
     scenario("postgres-cut", cut_at_commit, cut_in_mid_transaction, cut_all_of_postgres),

@@ -59,10 +59,31 @@ def seed(request: pytest.FixtureRequest) -> int:
     return seed
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+# What is known to be wrong still, each with why; strict, so that it is struck off when mended.
+TO_BE_MENDED = {
+    "clocks-wrong": "messages expire by the clock of the worker that takes them: one whose clock is"
+    " ahead drops every sweep and every payout that it gets",
+}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(
+            each,
+            id=each.name,
+            marks=[pytest.mark.xfail(strict=True, reason=TO_BE_MENDED[each.name])]
+            if each.name in TO_BE_MENDED
+            else [],
+        )
+        for each in SCENARIOS
+    ],
+)
 def test_nothing_twice_and_nothing_lost(
     scenario: Scenario, world: FaultWorld, size: Size, seed: int, record_property: Tell
 ) -> None:
+    if scenario.only_long and not size.patient:
+        pytest.skip("only in the long form; see `make faults`")
     suffer(scenario, scenario.name, world, size, seed, record_property)
 
 
@@ -96,7 +117,9 @@ def suffer(
         else:
             one_by_one(world, batch, scenario, size, rng)
         world.heal()
+        healed = time.monotonic()
         late = world.until_ended(batch, size.limit_s, patient=size.patient)
+        ended = time.monotonic()
     done = Counter(world.done) - before
     evidence = world.evidence(batch)
     findings = judge(evidence)
@@ -107,7 +130,9 @@ def suffer(
             "seed": seed,
             "payouts": len(batch.file),
             "done": ", ".join(f"{count} {kind}" for kind, count in sorted(done.items())),
-            "seconds": round(time.monotonic() - started),
+            "seconds": round(ended - started),
+            # Of these, after the last fault.
+            "after": round(ended - healed),
             "held": sum(line.state == "held" for line in evidence.lines),
             "doubles": len(findings.doubles),
             "lost": len(findings.lost),

@@ -12,7 +12,6 @@ _shift_s = float(os.environ["FAULTS_CLOCK_SHIFT_S"])
 _shift = datetime.timedelta(seconds=_shift_s)
 _real = datetime.datetime
 _time, _time_ns = time.time, time.time_ns
-_gmtime, _localtime = time.gmtime, time.localtime
 
 
 class _Shifted(type):
@@ -50,5 +49,3 @@ _Datetime.__name__ = _Datetime.__qualname__ = "datetime"
 datetime.datetime = _Datetime
 time.time = lambda: _time() + _shift_s
 time.time_ns = lambda: _time_ns() + int(_shift_s * 1_000_000_000)
-time.gmtime = lambda seconds=None: _gmtime(time.time() if seconds is None else seconds)
-time.localtime = lambda seconds=None: _localtime(time.time() if seconds is None else seconds)
