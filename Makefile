@@ -31,11 +31,11 @@ crash: $(STAMP)
 
 # A cluster of real processes under every kind of fault, 2,000 payouts each: about an hour.
 faults: $(STAMP)
-	$(BIN)/pytest tests/faults -s --fault-payouts $(FAULT_PAYOUTS) --timeout 0
+	$(BIN)/pytest tests/faults -s --fault-payouts $(FAULT_PAYOUTS)
 
 # All faults at once, batch after batch.
 soak: $(STAMP)
-	$(BIN)/pytest tests/faults -s -k for_long --fault-minutes $(SOAK_MINUTES) --timeout 0
+	$(BIN)/pytest tests/faults -s -k for_long --fault-minutes $(SOAK_MINUTES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -28,7 +28,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print what the tests counted: `record_property(name, number)`."""
     counted: Counter[str] = Counter()
     scenarios: list[Mapping[str, Any]] = []
-    for outcome in ("passed", "failed"):
+    for outcome in ("passed", "failed", "xfailed"):
         for report in terminalreporter.stats.get(outcome, []):
             for name, value in report.user_properties if report.when == "call" else ():
                 if name == SCENARIO:
@@ -43,7 +43,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What each scenario of faults came to."""
-    for row in [dict(zip(rows[0], rows[0], strict=True)), *rows] if rows else []:
-        yield " | ".join(
-            str(row[name]).ljust(max(len(str(each[name])) for each in [row, *rows])) for name in row
-        ).rstrip()
+    if not rows:
+        return
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        yield " | ".join(cells).rstrip()

@@ -337,6 +337,8 @@ def _environment(
         "PAYBATCH_DATABASE_URL": through.render_as_string(hide_password=False),
         "PAYBATCH_BROKER_URL": f"redis://127.0.0.1:{to_redis.port}/0",
         "PAYBATCH_ENCRYPTION_KEY": KEY,
+        # No more than are paid while an announcement lasts.
+        "PAYBATCH_DISPATCH_WINDOW": "60",
     }
     for name, values in ACCOUNTS.items():
         at = f"http://127.0.0.1:{to_provider[name].port}"

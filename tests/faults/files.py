@@ -69,7 +69,7 @@ def mixed(
     file, expected = [], {}
     for number in range(count):
         one_step = number % 6 == 5
-        trouble = rng.choice(list(words)) if rng.random() < 1 / 3 else ""
+        trouble = rng.choice(list(words)) if words and rng.random() < 1 / 3 else ""
         reference_id = f"{prefix}-{number:05}"
         row = {
             **(

@@ -44,8 +44,8 @@ class Size:
     patient: bool
 
 
-SHORT = Size(payouts=200, acts=3, outage_s=3, limit_s=60, patient=False)
-LONG = Size(payouts=2000, acts=12, outage_s=60, limit_s=420, patient=True)
+SHORT = Size(payouts=200, acts=3, outage_s=3, limit_s=180, patient=False)
+LONG = Size(payouts=2000, acts=12, outage_s=60, limit_s=600, patient=True)
 
 Act = Callable[[FaultWorld, random.Random, Size], None]
 Beside = Callable[[FaultWorld, random.Random], AbstractContextManager[object]]
@@ -138,24 +138,25 @@ def disturb_a_beat(world: FaultWorld, rng: random.Random, size: Size) -> None:
         beat.send(signal.SIGCONT)
 
 
-@contextmanager
-def wrong_clocks(world: FaultWorld, rng: random.Random) -> Iterator[None]:
-    """A worker that is 20 minutes ahead and one that is 20 minutes behind, beside a right one."""
-    wanted = world.workers_wanted
-    for worker in list(world.workers)[1:]:
-        world.kill(worker)
-    skewed = [
-        world.start_worker(PYTHONPATH=str(SHIFTED_TIME), FAULTS_CLOCK_SHIFT_S=str(shift_s))
-        for shift_s in (SKEW_S, -SKEW_S)
-    ]
-    world.done["skewed"] += len(skewed)
-    world.workers_wanted = len(world.workers)
-    try:
-        yield
-    finally:
-        for worker in skewed:
+def wrong_clocks(*shifts_s: int) -> Beside:
+    """Workers whose clocks are wrong by so many seconds, in place of as many right ones."""
+
+    @contextmanager
+    def beside(world: FaultWorld, rng: random.Random) -> Iterator[None]:
+        for worker in world.workers[: len(shifts_s)]:
             world.kill(worker)
-        world.workers_wanted = wanted
+        skewed = [
+            world.start_worker(PYTHONPATH=str(SHIFTED_TIME), FAULTS_CLOCK_SHIFT_S=str(shift_s))
+            for shift_s in shifts_s
+        ]
+        world.done["skewed"] += len(skewed)
+        try:
+            yield
+        finally:
+            for worker in skewed:
+                world.kill(worker)
+
+    return beside
 
 
 # --- the broker ---
@@ -361,7 +362,8 @@ SCENARIOS: Sequence[Scenario] = (
     scenario("postgres-cut", cut_at_commit, cut_in_mid_transaction, cut_all_of_postgres),
     scenario("postgres-half-open", half_open_postgres, acts_max=4),
     scenario("beats-disturbed", disturb_a_beat),
-    scenario("clocks-wrong", words=LATE_WORDS, beside=wrong_clocks),
+    scenario("clock-behind", words=LATE_WORDS, beside=wrong_clocks(-SKEW_S)),
+    scenario("clocks-wrong", words=LATE_WORDS, beside=wrong_clocks(SKEW_S, -SKEW_S)),
     scenario("full-stop", full_stop, acts_max=3),
     scenario("deployment", restart_all_workers, acts_max=4),
     scenario(

@@ -21,7 +21,7 @@ import pytest
 import redis
 from sqlalchemy.exc import DBAPIError
 
-from tests.faults.fault_world import Batch, FaultWorld, fault_world, random_of, wait_for
+from tests.faults.fault_world import BUDGETS, Batch, FaultWorld, fault_world, random_of, wait_for
 from tests.faults.files import mixed
 from tests.faults.oracle import Findings, judge
 from tests.faults.scenarios import LONG, SCENARIOS, SHORT, Act, Scenario, Size
@@ -32,6 +32,9 @@ SHOWN_MAX = 5
 # What an act meets where another one has taken away what it needs.
 GONE = (DBAPIError, httpx.TransportError, redis.RedisError, kombu.exceptions.OperationalError)
 EVERYTHING = SCENARIOS[-1]
+
+# What hangs is told by the scenario's own limit, with what is known of it.
+pytestmark = pytest.mark.timeout(0)
 
 Tell = Callable[[str, object], None]
 
@@ -85,6 +88,19 @@ def test_nothing_twice_and_nothing_lost(
     if scenario.only_long and not size.patient:
         pytest.skip("only in the long form; see `make faults`")
     suffer(scenario, scenario.name, world, size, seed, record_property)
+
+
+def test_a_second_payout_would_be_seen(world: FaultWorld, seed: int) -> None:
+    """Where a provider shows a payout later than it is trusted to, the harsh one pays again."""
+    prefix = f"late-{seed}"
+    file, expected = mixed(prefix, 5, random_of(seed, prefix), {})
+    for row in file:
+        row["metadata.simulate"] = f"create:drop-after hide={3 * BUDGETS['lookup_grace_s']:g}"
+    world.heal()
+    batch = world.submit(prefix, file, expected)
+    assert world.until_ended(batch, SHORT.limit_s, patient=False) == ""
+    findings = judge(world.evidence(batch))
+    assert len(findings.doubles) == len(file), findings
 
 
 def test_everything_at_once_for_long(
