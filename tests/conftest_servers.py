@@ -102,8 +102,8 @@ def postgres_server() -> Iterator[PostgresServer]:
 class PostgresCluster:
     """A cluster of the tests' own, in a folder; it can be stopped and started again."""
 
-    def __init__(self, binaries: Path, folder: Path, options: str = OPTIONS) -> None:
-        self._binaries, self._folder, self._options = binaries, folder, options
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self._binaries, self._folder = binaries, folder
         self._data = folder / "data"
         self._port = 0
         self._user: str | None = None
@@ -119,7 +119,7 @@ class PostgresCluster:
         """The port it listens at: the same at each start."""
         for tries_left in reversed(range(START_TRIES)):
             port = self._port or free_port()
-            options = f"{self._options} -p {port} -k {self._folder}"
+            options = f"{OPTIONS} -p {port} -k {self._folder}"
             try:
                 self._ctl("start", "-t", "60", "-l", self._folder / "log", "-o", options)
             except subprocess.CalledProcessError:

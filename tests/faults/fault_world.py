@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from tests.batches.cli_world import TIMEOUT_S, Row, World
-from tests.conftest_servers import OPTIONS, PostgresCluster, PostgresServer, installed_postgres
+from tests.conftest_servers import PostgresCluster, PostgresServer, installed_postgres
 from tests.faults.oracle import Event, Evidence, Line
 from tests.faults.proxy import Network, Proxy, network
 from tests.faults.servers import RedisServer, echelon, payelata
@@ -39,8 +39,6 @@ WORKERS = 3
 BEATS = 2
 WORKER = ("-A", "workers.app", "worker", "-P", "threads", "-c", "8", "-l", "INFO")
 BEAT = ("-A", "workers.app", "beat", "-S", "celery.beat:Scheduler")
-# What was committed must survive the server's crash, though not the machine's.
-POSTGRES_OPTIONS = f"{OPTIONS} -c synchronous_commit=on"
 TASKS = "workers.tasks."
 # In the order that the settings ask for; long enough for a busy machine, and short enough for each
 # to run out many times in a scenario.
@@ -358,7 +356,7 @@ def fault_world(folder: Path) -> Iterator[FaultWorld]:
         give_up("no PostgreSQL: install initdb and pg_ctl")
     # A folder beside: PostgreSQL runs as somebody else, who cannot look into ours.
     data = Path(tempfile.mkdtemp(prefix="paybatch-postgres-"))
-    postgres = PostgresCluster(binaries, data, POSTGRES_OPTIONS)
+    postgres = PostgresCluster(binaries, data)
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, data, ignore_errors=True)
         postgres.make()

@@ -87,6 +87,8 @@ def test_nothing_twice_and_nothing_lost(
 ) -> None:
     if scenario.only_long and not size.patient:
         pytest.skip("only in the long form; see `make faults`")
+    if scenario.name in TO_BE_MENDED:
+        size = replace(size, limit_s=30)
     suffer(scenario, scenario.name, world, size, seed, record_property)
 
 
