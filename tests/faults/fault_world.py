@@ -159,6 +159,13 @@ class FaultWorld:
         self.beats.append(process)
         return process
 
+    def one_of(self, processes: Sequence[Process], rng: random.Random) -> Process:
+        """One of the workers or the beats; while there are none, there soon are."""
+        with self.lock:
+            if not processes:
+                self.staff()
+            return rng.choice(processes)
+
     def kill(self, process: Process) -> None:
         """SIGKILL, and wait until it is gone; whoever comes second finds it gone."""
         with self.lock:
@@ -197,9 +204,13 @@ class FaultWorld:
                 self.start_beat()
 
     def close(self) -> None:
-        for process in [*self.workers, *self.beats]:
+        left = [*self.workers, *self.beats]
+        for process in left:
             process.send(signal.SIGKILL)
-            process.wait()
+        for process in left:
+            # After Ctrl-C nobody is left who could tell how it ended.
+            with contextlib.suppress(ValueError):
+                process.wait()
         for server in (self.redis, *self.providers.values()):
             server.kill()
         self.redis.client.close()
@@ -248,7 +259,7 @@ class FaultWorld:
             if time.monotonic() > ends:
                 return f"not within {limit_s} s:\n{self.stuck(batch)}"
             if not patient:
-                self.execute("UPDATE accounts SET probe_at = now() WHERE probe_at > now()")
+                self.hasten_probes()
             time.sleep(0.2)
         return ""
 
@@ -312,9 +323,10 @@ class FaultWorld:
         with self._engine.connect() as connection:
             return connection.execute(text(sql), values).all()
 
-    def execute(self, sql: str) -> None:
+    def hasten_probes(self) -> None:
+        """Have paused accounts probed by the next sweep."""
         with self._engine.begin() as connection:
-            connection.execute(text(sql))
+            connection.execute(text("UPDATE accounts SET probe_at = now() WHERE probe_at > now()"))
 
 
 def _open(batch: Batch | None) -> str:

@@ -88,7 +88,7 @@ def scenario(
 
 
 def kill_a_worker(world: FaultWorld, rng: random.Random, size: Size) -> None:
-    world.kill(rng.choice(world.workers))
+    world.kill(world.one_of(world.workers, rng))
     world.done["kill"] += 1
     time.sleep(rng.uniform(0, 0.5))
     world.staff()
@@ -96,7 +96,7 @@ def kill_a_worker(world: FaultWorld, rng: random.Random, size: Size) -> None:
 
 def freeze_a_worker(world: FaultWorld, rng: random.Random, size: Size) -> None:
     """Longer than any claim of it; others take over; then it goes on as if nothing had been."""
-    worker = rng.choice(world.workers)
+    worker = world.one_of(world.workers, rng)
     worker.send(signal.SIGSTOP)
     world.done["stop"] += 1
     time.sleep(BUDGETS["claim_s"] + rng.uniform(1, 2))
@@ -105,7 +105,7 @@ def freeze_a_worker(world: FaultWorld, rng: random.Random, size: Size) -> None:
 
 def freeze_a_worker_for_long(world: FaultWorld, rng: random.Random, size: Size) -> None:
     """Longer than it takes to prove that its create never arrived."""
-    worker = rng.choice(world.workers)
+    worker = world.one_of(world.workers, rng)
     worker.send(signal.SIGSTOP)
     world.done["stop"] += 1
     time.sleep(BUDGETS["claim_s"] + BUDGETS["lookup_grace_s"] + rng.uniform(1, 3))
@@ -125,7 +125,7 @@ def restart_all_workers(world: FaultWorld, rng: random.Random, size: Size) -> No
 
 
 def disturb_a_beat(world: FaultWorld, rng: random.Random, size: Size) -> None:
-    beat = rng.choice(world.beats)
+    beat = world.one_of(world.beats, rng)
     if rng.random() < 0.5:
         world.kill(beat)
         world.done["kill"] += 1

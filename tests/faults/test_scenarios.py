@@ -8,6 +8,7 @@ The seed of each scenario is printed; `--fault-seed N` has its chance again. The
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -113,17 +114,30 @@ def test_everything_at_once_for_long(
     if not minutes:
         pytest.skip("only with --fault-minutes; see `make soak`")
     ends = time.monotonic() + minutes * 60
+    payouts = request.config.getoption("--fault-payouts") or LONG.payouts
+    # Where the providers are gone again and again, accounts would be paused most of the time.
+    size = replace(LONG, payouts=payouts, outage_s=20, acts=1000, patient=False)
     number = 0
     while time.monotonic() < ends:
         number += 1
-        size = replace(LONG, outage_s=20, acts=1000)
-        suffer(EVERYTHING, f"soak{number}", world, size, seed, record_property)
+        suffer(EVERYTHING, f"soak{number}", world, size, seed, record_property, ends=ends)
 
 
 def suffer(
-    scenario: Scenario, name: str, world: FaultWorld, size: Size, seed: int, tell: Tell
+    scenario: Scenario,
+    name: str,
+    world: FaultWorld,
+    size: Size,
+    seed: int,
+    tell: Tell,
+    *,
+    ends: float = math.inf,
 ) -> None:
-    """Pay a batch while the scenario happens, and judge what became of it."""
+    """Pay a batch while the scenario happens, and judge what became of it.
+
+    Args:
+        ends: when the faults end at the latest, of the monotonic clock.
+    """
     rng = random_of(seed, name)
     world.heal()
     started, before = time.monotonic(), Counter(world.done)
@@ -131,7 +145,7 @@ def suffer(
     with scenario.beside(world, rng):
         batch = world.submit(prefix, *mixed(prefix, size.payouts, rng, scenario.words))
         if scenario.at_once:
-            all_at_once(world, batch, scenario, size, rng)
+            all_at_once(world, batch, scenario, size, rng, ends)
         else:
             one_by_one(world, batch, scenario, size, rng)
         world.heal()
@@ -180,16 +194,23 @@ def one_by_one(
 
 
 def all_at_once(
-    world: FaultWorld, batch: Batch, scenario: Scenario, size: Size, rng: random.Random
+    world: FaultWorld,
+    batch: Batch,
+    scenario: Scenario,
+    size: Size,
+    rng: random.Random,
+    ends: float,
 ) -> None:
     """Acts by chance, several at a time, whatever they do to each other."""
 
     def keep_on(mine: random.Random) -> None:
         for _ in range(size.acts):
-            if world.open_count(batch) == 0:
+            if world.open_count(batch) == 0 or time.monotonic() > ends:
                 return
             with contextlib.suppress(*GONE):
                 do(mine.choice(scenario.acts), world, batch, size, mine)
+                if not size.patient:
+                    world.hasten_probes()
             time.sleep(mine.uniform(0, 1))
 
     seeds = [random.Random(rng.random()) for _ in range(scenario.at_once)]
