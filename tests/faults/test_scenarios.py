@@ -187,7 +187,7 @@ def one_by_one(
             count = world.open_count(batch)
             return count is not None and count <= left
 
-        wait_for(reached, 10)
+        wait_for(reached, 30)
         if number and world.open_count(batch) == 0:
             return
         do(scenario.acts[number % len(scenario.acts)], world, batch, size, rng)
