@@ -5,9 +5,11 @@ STAMP := .venv/.installed
 DEMO := demo
 # At least three tests at a time: some wait for other processes.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, max(3, os.cpu_count())))')
+FAULT_PAYOUTS ?= 2000
+SOAK_MINUTES ?= 15
 CORE := tests/workers/record $(filter-out %_pairs.py,$(wildcard tests/workers/test_*.py))
 
-.PHONY: demo test check crash clean bench docs
+.PHONY: demo test check crash faults soak clean bench docs
 
 # The simulator only, in a folder of its own, whatever is set up here besides.
 demo: $(STAMP)
@@ -26,6 +28,14 @@ test: $(STAMP) check
 # Pairs of every kind of fault at the crash points, not of one of each class: about an hour.
 crash: $(STAMP)
 	$(BIN)/pytest -n $(JOBS) tests/workers/test_crash_pairs.py --all-kinds --timeout 0
+
+# A cluster of real processes under every kind of fault, 2,000 payouts each: about an hour.
+faults: $(STAMP)
+	$(BIN)/pytest tests/faults -s --fault-payouts $(FAULT_PAYOUTS)
+
+# All faults at once, batch after batch.
+soak: $(STAMP)
+	$(BIN)/pytest tests/faults -s -k for_long --fault-minutes $(SOAK_MINUTES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -85,11 +85,11 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
         server.close()
         return
-    binaries = _binaries()
+    binaries = installed_postgres()
     if binaries is None:
         give_up("no PostgreSQL: set PAYBATCH_TEST_POSTGRES_URL, or install initdb and pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="paybatch-postgres-"))
-    cluster = _Cluster(binaries, folder)
+    cluster = PostgresCluster(binaries, folder)
     try:
         cluster.make()
         port = cluster.start()
@@ -99,10 +99,13 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Cluster:
+class PostgresCluster:
+    """A cluster of the tests' own, in a folder; it can be stopped and started again."""
+
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries, self._folder = binaries, folder
         self._data = folder / "data"
+        self._port = 0
         self._user: str | None = None
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root.
@@ -113,9 +116,9 @@ class _Cluster:
         self._run("initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "-N")
 
     def start(self) -> int:
-        """The port it listens at."""
+        """The port it listens at: the same at each start."""
         for tries_left in reversed(range(START_TRIES)):
-            port = _free_port()
+            port = self._port or free_port()
             options = f"{OPTIONS} -p {port} -k {self._folder}"
             try:
                 self._ctl("start", "-t", "60", "-l", self._folder / "log", "-o", options)
@@ -124,11 +127,17 @@ class _Cluster:
                 if not tries_left:
                     raise
             else:
+                self._port = port
                 return port
         raise AssertionError("unreachable")
 
+    @property
+    def is_running(self) -> bool:
+        return (self._data / "postmaster.pid").exists()
+
     def stop(self) -> None:
-        if (self._data / "postmaster.pid").exists():
+        """As a crash would: without a word to anybody."""
+        if self.is_running:
             self._ctl("stop", "-m", "immediate")
 
     def _ctl(self, what: str, *arguments: str | Path) -> None:
@@ -150,7 +159,7 @@ class _Cluster:
         )
 
 
-def _binaries() -> Path | None:
+def installed_postgres() -> Path | None:
     """The folder with the newest PostgreSQL's programs."""
     installed = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
@@ -169,7 +178,8 @@ def _unprivileged() -> str:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -25,7 +25,7 @@ FIELDS = (
     *("about", "kept", "allowed"),
     # What a sweep found.
     *("expired", "woken", "lost", "announced", "probed"),
-    # Of a pause; who decided something, and why something could not be done: a sentence or an error's name.
+    # Of a pause; who decided something; and why, in a sentence or an error's name.
     *("kind", "actor", "reason"),
 )
 _PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)

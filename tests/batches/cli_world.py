@@ -174,11 +174,18 @@ class World:
 
     # --- commands ---
 
-    def start(self, *arguments: object, stdin: Path | None = None, **env: str) -> Command:
+    def start(
+        self,
+        *arguments: object,
+        stdin: Path | None = None,
+        program: str = "paybatch",
+        **env: str,
+    ) -> Command:
         """Start `paybatch` with these arguments; `env` goes on top of the world's."""
         self._count += 1
         screens = tuple(self.screens / f"{self._count:02}.{name}" for name in ("out", "err"))
         request = {
+            "program": program,
             "arguments": [str(argument) for argument in arguments],
             "folder": str(self.folder),
             "env": _plain_environ() | self.env | env,

@@ -1,4 +1,5 @@
-"""Starts `paybatch` processes at once: what they import is imported one time, and forked.
+"""Starts `paybatch` and `celery` processes at once: what they import is imported one time, and
+forked.
 
     python -m tests.batches.launcher SOCKET
 
@@ -20,7 +21,10 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
+
+from celery.__main__ import main as celery_main
 
 from batches.cli import main
 
@@ -28,14 +32,20 @@ REQUEST_MAX = 200_000
 # What a command imports only once it is needed.
 LATER = (
     "celery.app.control",
+    "celery.apps.worker",
+    "celery.bin.beat",
     "celery.concurrency.thread",
     "celery.loaders.app",
     "celery.worker.consumer",
     "encodings.idna",
     "kombu.transport.memory",
+    "kombu.transport.redis",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
     "sqlite3",
     "workers.providers.payelata",
 )
+PROGRAMS: Mapping[str, Callable[[], object]] = {"paybatch": main, "celery": celery_main}
 
 
 def serve(path: str) -> None:
@@ -89,10 +99,10 @@ def _become(request: dict[str, Any], fds: list[int]) -> NoReturn:
     os.environ.update(request["env"])
     os.chdir(request["folder"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["paybatch", *request["arguments"]]
+    sys.argv = [request["program"], *request["arguments"]]
     code = 1
     try:
-        main(request["arguments"])
+        PROGRAMS[request["program"]]()
     except SystemExit as ended:
         code = int(ended.code or 0)
     # As the interpreter ends, but for the tearing down of modules, which takes longest.

@@ -1,7 +1,8 @@
 """The database: opened once a process, with one way to read and one way to write.
 
-SQLite runs in WAL mode with `synchronous=FULL`: an intent must survive a power cut before the
-provider hears of it. Writes of one process queue up here, fairly, instead of in SQLite's busy wait.
+SQLite runs in WAL mode with `synchronous=FULL`, and PostgreSQL never with `synchronous_commit=off`:
+an intent must survive a power cut before the provider hears of it. Writes of one process queue up
+here on SQLite, fairly, instead of in its busy wait.
 """
 
 from __future__ import annotations
@@ -202,6 +203,12 @@ def _postgres_opened(connection: Any, _record: Any) -> None:
         cursor.execute("SET TIME ZONE 'UTC'")
         cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
         cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+        # A server may be set to answer a COMMIT before it is on disk, and then forgets the last
+        # intents when it crashes: they would be sent again.
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
     connection.commit()
 
 

@@ -226,6 +226,23 @@ def test_a_file_that_cannot_be_made_is_the_operators_matter(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("server", "session"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+def test_a_commit_is_on_disk_before_it_is_answered_whatever_the_server_is_set_to(
+    new_url: str, server: str, session: str
+) -> None:
+    admin = create_engine(new_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        name = connection.engine.url.database
+        connection.execute(text(f'ALTER DATABASE "{name}" SET synchronous_commit = {server}'))
+    database = Database(new_url)
+    with database.read() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == session
+    database.close()
+
+
+@pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
 def test_postgresql_answers_in_utc_whatever_its_own_zone(new_url: str) -> None:
     engine = create_engine(new_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
