@@ -63,33 +63,15 @@ def seed(request: pytest.FixtureRequest) -> int:
     return seed
 
 
-# What is known to be wrong still, each with why; strict, so that it is struck off when mended.
-TO_BE_MENDED = {
-    "clocks-wrong": "messages expire by the clock of the worker that takes them: one whose clock is"
-    " ahead drops every sweep and every payout that it gets",
-}
-
-
 @pytest.mark.parametrize(
     "scenario",
-    [
-        pytest.param(
-            each,
-            id=each.name,
-            marks=[pytest.mark.xfail(strict=True, reason=TO_BE_MENDED[each.name])]
-            if each.name in TO_BE_MENDED
-            else [],
-        )
-        for each in SCENARIOS
-    ],
+    [pytest.param(each, id=each.name) for each in SCENARIOS],
 )
 def test_nothing_twice_and_nothing_lost(
     scenario: Scenario, world: FaultWorld, size: Size, seed: int, record_property: Tell
 ) -> None:
     if scenario.only_long and not size.patient:
         pytest.skip("only in the long form; see `make faults`")
-    if scenario.name in TO_BE_MENDED:
-        size = replace(size, limit_s=30)
     suffer(scenario, scenario.name, world, size, seed, record_property)
 
 
