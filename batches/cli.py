@@ -23,6 +23,7 @@ from batches.cli_account import (
     template,
     webhooks,
 )
+from batches.cli_cluster import health_, migrate
 from batches.command import (
     account_option,
     after_pause,
@@ -367,5 +368,15 @@ def resolve(
     return 0
 
 
-for _command in (balance, services, template, providers, simulator, webhooks, doctor):
+for _command in (
+    balance,
+    services,
+    template,
+    providers,
+    simulator,
+    webhooks,
+    doctor,
+    migrate,
+    health_,
+):
     cli.add_command(_command)

@@ -7,7 +7,7 @@ nothing to claim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import BindParameter, and_, bindparam, func, or_, select, update
@@ -63,6 +63,18 @@ _DUE = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True, of=payouts)
 )
+_LONGEST_DUE = (
+    select(payouts.c.due_at)
+    .select_from(_WITH_BATCH)
+    .where(
+        _WAITING,
+        _ACCOUNT_LETS,
+        _BATCH_LETS,
+        payouts.c.account.in_(bindparam("accounts", expanding=True)),
+    )
+    .order_by(payouts.c.due_at)
+    .limit(1)
+)
 _ANY_DUE = select(payouts.c.id).where(_WAITING, _UNANNOUNCED).limit(1)
 _OUT = select(func.count()).select_from(payouts).where(payouts.c.announced_until > NOW)
 # Any number, as long as every Paybatch takes the same one; SQLite has one writer anyhow.
@@ -114,6 +126,15 @@ class DueWork:
                 marked = [row.id for row in rows if row.account == account]
                 connection.execute(_MARK, {"marked": marked, "until": until})
         return [(row.id, announce_s[row.account]) for row in rows]
+
+    def longest_due(self, accounts: Collection[str], now: datetime) -> datetime | None:
+        """Since when the payout of these accounts has been due that waits longest for a worker,
+        announced or not; None: none waits.
+        """
+        wanted = {"now": now, "accounts": list(accounts)}
+        with self.database.read() as connection:
+            due_at: datetime | None = connection.execute(_LONGEST_DUE, wanted).scalar_one_or_none()
+        return due_at
 
     def forget_announcements(self) -> None:
         """Take back all marks, because the messages they stand for are gone."""
