@@ -23,7 +23,8 @@ from batches.cli_account import (
     template,
     webhooks,
 )
-from batches.cli_cluster import health_, migrate
+from batches.cli_cluster import migrate
+from batches.cli_health import health_
 from batches.command import (
     account_option,
     after_pause,

@@ -45,7 +45,7 @@ def beat(settings: Settings, now: datetime) -> Health:
     told = f"the beat published {age_s:.0f} s ago"
     if age_s <= UNPUBLISHED_S_MAX:
         return Health(True, told)
-    return Health(False, f"{told}, more than {UNPUBLISHED_S_MAX} s: is the broker there?")
+    return Health(False, f"{told}, more than {UNPUBLISHED_S_MAX} s; look at the broker too")
 
 
 def worker(settings: Settings, now: datetime, accounts: Collection[str] = ()) -> Health:

@@ -85,11 +85,11 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
         server.close()
         return
-    binaries = _binaries()
-    if binaries is None:
+    installed = binaries()
+    if installed is None:
         give_up("no PostgreSQL: set PAYBATCH_TEST_POSTGRES_URL, or install initdb and pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="paybatch-postgres-"))
-    cluster = _Cluster(binaries, folder)
+    cluster = _Cluster(installed, folder)
     try:
         cluster.make()
         port = cluster.start()
@@ -106,7 +106,7 @@ class _Cluster:
         self._user: str | None = None
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root.
-            self._user = _unprivileged()
+            self._user = unprivileged()
             shutil.chown(folder, self._user)
 
     def make(self) -> None:
@@ -115,7 +115,7 @@ class _Cluster:
     def start(self) -> int:
         """The port it listens at."""
         for tries_left in reversed(range(START_TRIES)):
-            port = _free_port()
+            port = free_port()
             options = f"{OPTIONS} -p {port} -k {self._folder}"
             try:
                 self._ctl("start", "-t", "60", "-l", self._folder / "log", "-o", options)
@@ -150,7 +150,7 @@ class _Cluster:
         )
 
 
-def _binaries() -> Path | None:
+def binaries() -> Path | None:
     """The folder with the newest PostgreSQL's programs."""
     installed = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"),
@@ -164,12 +164,12 @@ def _binaries() -> Path | None:
     return None
 
 
-def _unprivileged() -> str:
+def unprivileged() -> str:
     names = {user.pw_name for user in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
