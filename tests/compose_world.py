@@ -25,12 +25,14 @@ from typing import Any
 
 import yaml
 
-from tests.batches.cli_world import ROOT, TIMEOUT_S, Ended, until
+from tests.batches.cli_world import ROOT, Ended, until
 from tests.conftest_servers import binaries, free_port, unprivileged
 from tests.workers.cluster_world import end
 from tests.worlds import give_up
 
 FILE = ROOT / "docker-compose.yml"
+# A dozen programs begin at once, and not on this machine alone.
+LIMIT_S = 180
 # Compose's own, for a service that names none.
 GRACE_S = 10
 # Where each service listens in its container.
@@ -237,7 +239,7 @@ class Compose:
                 env=self.env(name, folder),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=TIMEOUT_S,
+                timeout=LIMIT_S,
                 check=False,
             )
         )
@@ -254,7 +256,8 @@ class Compose:
         if name == "redis":
             command[1:1] = ["-p", str(self.ports[name])]
         elif name == "postgres":
-            env |= {"PGHOST": str(container.tmp), "PGPORT": str(self.ports[name])}
+            # Here the password is asked for at this address too.
+            env |= {"PGPORT": str(self.ports[name]), "PGPASSWORD": env["POSTGRES_PASSWORD"]}
         return _ended(
             subprocess.run(
                 command,
@@ -273,7 +276,7 @@ class Compose:
                 return self.health(container).code == 0
             return False
 
-        until(is_healthy)
+        until(is_healthy, limit_s=LIMIT_S)
 
     def close(self) -> None:
         for container in self.running:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from packaging.utils import canonicalize_name
 from tests.batches.cli_world import ROOT, until
 from tests.batches.example_world import EXAMPLES, check_answers
 from tests.compose_world import (
+    LIMIT_S,
     PORTS,
     Compose,
     Container,
@@ -60,7 +62,7 @@ SIMULATORS = sorted(name for name in SERVICES if SERVICES[name].get("profiles") 
 # --- the whole of it ---
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_services_pay_a_batch_and_stop_when_they_are_told_to() -> None:
     with composed(ENVIRON) as compose:
         stores = [compose.start("redis"), compose.start("postgres")]
@@ -170,6 +172,8 @@ def workers_that_stand_still_are_unhealthy_while_something_is_due(compose: Compo
     for worker in workers:
         worker.send(signal.SIGCONT)
         compose.until_healthy(worker)
+        # Whoever works again leaves a sign of it.
+        until(lambda one=worker: signed_s(one) < 60, limit_s=LIMIT_S)
     compose.run("paybatch", "watch", batch, code=4)
     compose.run("paybatch", "results", batch, "-o", "payelata.results.csv")
     with (compose.folder / "files" / "payelata.results.csv").open(newline="") as file:
@@ -182,6 +186,13 @@ def named(compose: Compose, service: str) -> list[Container]:
     return [one for one in compose.running if one.name.startswith(f"{service}-")]
 
 
+def signed_s(worker: Container) -> float:
+    """Seconds since a worker's last sign."""
+    age_s = heartbeat.age_s(heartbeat.WORKER, worker.tmp, datetime.now(UTC))
+    assert age_s is not None
+    return age_s
+
+
 def aged(container: Container, who: str, seconds: float) -> None:
     """Have it look as if its last sign were so much older."""
     path = heartbeat.path_of(who, container.tmp)
@@ -189,12 +200,12 @@ def aged(container: Container, who: str, seconds: float) -> None:
 
 
 def stop(containers: list[Container]) -> None:
-    """As a container engine does: each its signal, and then its time."""
+    """As a container engine does: the signal, and then its time. One after the other, so that each
+    has this machine to itself."""
     for container in containers:
+        assert container.process.poll() is None, f"{container.name} ended by itself"
         container.told_to_stop()
-    codes = {container.name: container.exit_code() for container in containers}
-    assert set(codes.values()) == {0}, codes
-    for container in containers:
+        assert container.exit_code() == 0, container.name
         assert "Traceback" not in container.log.read_text(), container.name
 
 
