@@ -203,7 +203,7 @@ def stop(containers: list[Container]) -> None:
     """As a container engine does: the signal, and then its time. One after the other, so that each
     has this machine to itself."""
     for container in containers:
-        assert container.process.poll() is None, f"{container.name} ended by itself"
+        assert container.process.poll() is None, container.log.read_text()
         container.told_to_stop()
         assert container.exit_code() == 0, container.name
         assert "Traceback" not in container.log.read_text(), container.name
