@@ -23,6 +23,8 @@ from batches.cli_account import (
     template,
     webhooks,
 )
+from batches.cli_cluster import migrate
+from batches.cli_health import health_
 from batches.cli_recovery import freeze, reconcile, resume
 from batches.command import (
     account_option,
@@ -370,6 +372,6 @@ def resolve(
 
 for _command in (
     *(balance, services, template, providers, simulator, webhooks, doctor),
-    *(freeze, reconcile, resume),
+    *(freeze, reconcile, resume, migrate, health_),
 ):
     cli.add_command(_command)

@@ -109,7 +109,7 @@ class PostgresCluster:
         self._user: str | None = None
         if os.geteuid() == 0:
             # PostgreSQL refuses to run as root.
-            self._user = _unprivileged()
+            self._user = unprivileged()
             shutil.chown(folder, self._user)
 
     def make(self) -> None:
@@ -173,7 +173,7 @@ def installed_postgres() -> Path | None:
     return None
 
 
-def _unprivileged() -> str:
+def unprivileged() -> str:
     names = {user.pw_name for user in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
 

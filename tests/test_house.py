@@ -27,6 +27,7 @@ MIGRATIONS = "workers/record/migrations/"
 TESTED_BY = {
     "batches/command.py": "batches/test_cli.py",
     "batches/dispatch.py": "batches/test_run.py",
+    "batches/health.py": "batches/test_cli_health.py",
     "batches/local.py": "batches/test_run.py",
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",

@@ -6,7 +6,7 @@ import logging
 
 from celery import Celery, signals
 
-from workers import logs
+from workers import heartbeat, logs
 from workers.runtime import settings_of
 from workers.settings import Settings
 
@@ -25,3 +25,17 @@ def _log(loglevel: int = logging.INFO, logfile: str | None = None, **_: object) 
 def _log_from_the_start(**_: object) -> None:
     """A worker warns of some things before it sets up its log."""
     logs.log_to_stderr(Settings.load(settings_of).log_format)
+
+
+# The next two are sent by the programs alone: a worker inside a command is that command's own
+# concern.
+@signals.worker_ready.connect
+def _worker_began(**_: object) -> None:
+    folder = Settings.load(settings_of).heartbeat_folder
+    heartbeat.keep(heartbeat.WORKER, folder, signals.task_postrun)
+
+
+@signals.beat_init.connect
+def _beat_began(**_: object) -> None:
+    folder = Settings.load(settings_of).heartbeat_folder
+    heartbeat.keep(heartbeat.BEAT, folder, signals.after_task_publish)

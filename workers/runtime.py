@@ -137,7 +137,8 @@ def _account(
     options: dict[str, Any] = dict(account.options)
     if settings.callback_base_url and "callback_url" in adapter.Config.model_fields:
         options.setdefault("callback_url", f"{settings.callback_base_url}/webhooks/{name}")
-    config = adapter.Config.model_validate(options)
+    context = {"sandbox_hosts": settings.sandbox_hosts}
+    config = adapter.Config.model_validate(options, context=context)
     gate = AccountGate(name, account.rate_per_s, book, clock)
     transport = Transport(
         getattr(config, "base_url", ""),

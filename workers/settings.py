@@ -11,8 +11,9 @@ import itertools
 import json
 import os
 import re
+import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -25,6 +26,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -82,6 +84,8 @@ class ProviderSettings(NamedTuple):
     defaults: Mapping[str, Any]
 
 
+# One label, as a container's name on its own network.
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
 SettingsOf = Callable[[str], ProviderSettings]
 
 
@@ -93,19 +97,30 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def check_base_url(url: str) -> str:
-    """A provider's address: `https`, or `http` on this machine; no query, user or password."""
+def check_base_url(url: str, sandbox_hosts: Collection[str] = ()) -> str:
+    """A provider's address: `https`, or `http` on this machine; no query, user or password.
+
+    Args:
+        sandbox_hosts: names of other machines that run simulators, where `http` is taken too. A
+            name with a dot counts for nothing: a real provider has one.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected an address such as https://api.example.com")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
+    simulated = parts.hostname in sandbox_hosts and "." not in parts.hostname
+    if parts.scheme == "http" and not (simulated or is_loopback(parts.hostname)):
         raise ValueError("expected https:// (http:// only on this machine)")
     if parts.query or parts.fragment or parts.username or parts.password:
         raise ValueError("expected an address without user, password, query or fragment")
     return url.rstrip("/")
 
 
-BaseUrl = Annotated[str, AfterValidator(check_base_url)]
+def _checked(url: str, info: ValidationInfo) -> str:
+    return check_base_url(url, (info.context or {}).get("sandbox_hosts") or ())
+
+
+# Validated with the context `{"sandbox_hosts": ...}` where the settings name any.
+BaseUrl = Annotated[str, AfterValidator(_checked)]
 
 
 def check_token(token: Secret) -> Secret:
@@ -196,6 +211,11 @@ class Settings(Model):
     log_format: LogFormat = "text"
     # What a scraper of /metrics must know; without it only this machine itself is answered.
     metrics_token: Annotated[Secret, AfterValidator(check_token)] | None = None
+    # Names, without a dot, of machines that run simulators: they are spoken to without TLS.
+    sandbox_hosts: tuple[HostName, ...] = ()
+    # Where a worker and a beat leave the signs that their health checks read: a folder for each
+    # process that is checked, as a container's own temporary folder is.
+    heartbeat_folder: Path = Field(default_factory=lambda: Path(tempfile.gettempdir()))
     # The same beneficiary and amount within so many days needs --allow-repeats.
     duplicate_window_days: Annotated[int, Field(ge=0)] = 30
     # After a failover of PostgreSQL all accounts are frozen, for a standby may lack the last
@@ -300,7 +320,9 @@ class Settings(Model):
         _merge(values, given)
         problems: list[str] = []
         if settings_of is not None:
-            problems += _with_providers(values.get("accounts"), settings_of)
+            hosts = values.get("sandbox_hosts")
+            context = {"sandbox_hosts": hosts if isinstance(hosts, list | tuple) else ()}
+            problems += _with_providers(values.get("accounts"), settings_of, context)
         settings: Self | None = None
         try:
             settings = cls.model_validate(values)
@@ -366,7 +388,9 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
             values[key] = value
 
 
-def _with_providers(accounts: Any, settings_of: SettingsOf) -> list[str]:
+def _with_providers(
+    accounts: Any, settings_of: SettingsOf, context: Mapping[str, Any]
+) -> list[str]:
     """Put each provider's defaults under its accounts' values; what is wrong with its own keys."""
     problems: list[str] = []
     for name, values in accounts.items() if isinstance(accounts, dict) else ():
@@ -379,7 +403,7 @@ def _with_providers(accounts: Any, settings_of: SettingsOf) -> list[str]:
             continue
         options = {k: v for k, v in values.items() if k not in AccountSettings.model_fields}
         try:
-            adds.model.model_validate(options)
+            adds.model.model_validate(options, context=dict(context))
         except ValidationError as error:
             problems += _sentences(error, ("accounts", name))
         for key, value in adds.defaults.items():

@@ -72,6 +72,7 @@ class Cluster:
         self.world, self.provider = world, provider
         self.redis = redis.Redis.from_url(url)
         world.env["PAYBATCH_BROKER_URL"] = url
+        world.env["PAYBATCH_HEARTBEAT_FOLDER"] = str(world.folder)
         world.env["PAYBATCH_DATABASE_URL"] = f"sqlite:///{world.folder}/paybatch.db"
         self.url = url
         self._processes: list[subprocess.Popen[bytes]] = []

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from tests.worlds import settings
 from workers.errors import SettingsError
-from workers.runtime import settings_of
+from workers.runtime import Runtime, settings_of
 from workers.settings import (
     AccountSettings,
     ProviderSettings,
@@ -301,6 +302,35 @@ def test_https_and_this_machine_are_taken(url: str) -> None:
 def test_any_other_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         check_base_url(url)
+
+
+@pytest.mark.parametrize("host", ["payelata", "sim-2"])
+def test_plain_http_is_taken_for_a_sandbox_host_and_no_other(host: str) -> None:
+    assert check_base_url(f"http://{host}:9101/api", [host]) == f"http://{host}:9101/api"
+    with pytest.raises(ValueError, match="expected https"):
+        check_base_url(f"http://{host}:9101/api", ["other"])
+    with pytest.raises(ValueError, match="expected an address without user"):
+        check_base_url(f"http://user@{host}", [host])
+
+
+def test_a_name_that_the_internet_could_have_is_no_sandbox_host(tmp_path: Path) -> None:
+    for host in ("api.example.com", "10.0.0.1"):
+        with pytest.raises(ValueError, match="expected https"):
+            check_base_url(f"http://{host}", [host])
+        environ = {"PAYBATCH_SANDBOX_HOSTS": f'["{host}"]'}
+        with pytest.raises(SettingsError, match="sandbox_hosts"):
+            Settings.load(settings_of, environ=environ, folder=tmp_path)
+
+
+def test_an_account_at_a_sandbox_host_is_opened_only_where_the_settings_name_it(
+    tmp_path: Path,
+) -> None:
+    url = {"base_url": "http://payelata:9101/api"}
+    with pytest.raises(SettingsError, match="expected https"):
+        settings(tmp_path, account=url)
+    runtime = Runtime.open(settings(tmp_path, account=url, sandbox_hosts=["payelata"]))
+    assert list(runtime.accounts) == ["main"]
+    runtime.close()
 
 
 @pytest.mark.parametrize(("host", "is_here"), [("::1", True), ("[::1]", True), ("::2", False)])

@@ -93,6 +93,8 @@ class Database:
             event.listen(self.engine, "connect", _postgres_opened)
             event.listen(self.engine, "handle_error", _without_details)
         self._writer = self.engine.execution_options(writes=True)
+        # The schema's revision when `prepare` came to it; None: there was none.
+        self.revision_found: str | None = None
 
     def prepare(self) -> None:
         """Bring the schema up to date, under a lock: any number of processes may start at once.
@@ -102,12 +104,12 @@ class Database:
         """
         try:
             # A new SQLite file must not even be read before it is in WAL mode, see `_use_wal`.
-            if not self.is_sqlite and self.revision() == _head():
+            if not self.is_sqlite and self._find_revision() == _head():
                 return
             with self._schema_lock():
                 if self.path is not None:
                     _use_wal(self.path)
-                if self.revision() != _head():
+                if self._find_revision() != _head():
                     _upgrade(self.engine)
         except (OSError, sqlite3.Error, DBAPIError) as error:
             why = error.orig if isinstance(error, DBAPIError) else error
@@ -154,6 +156,10 @@ class Database:
         """Which revision of the tables it has; None: no tables yet."""
         with self.engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
+
+    def _find_revision(self) -> str | None:
+        self.revision_found = self.revision()
+        return self.revision_found
 
     @contextlib.contextmanager
     def _schema_lock(self) -> Iterator[None]:

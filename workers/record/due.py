@@ -7,7 +7,7 @@ nothing to claim.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -66,20 +66,23 @@ _QUEUED = payouts.c.state == literal_column("'queued'")
 _NOT_QUEUED = payouts.c.state != literal_column("'queued'")
 _ACCOUNT = payouts.c.account == bindparam("of_account")
 _OF_BATCH = or_(bindparam("batch_id") == "", payouts.c.batch_id == bindparam("batch_id"))
-_TO_SEND = (
-    select(payouts.c.id)
-    .select_from(payouts.join(batches))
-    .where(_ACCOUNT, _QUEUED, payouts.c.due_at <= NOW, _UNANNOUNCED, _OF_BATCH)
-    .where(batches.c.decision == "approved")
-)
-_TO_ASK = select(payouts.c.id).where(
-    _ACCOUNT, _NOT_QUEUED, _WAITING, payouts.c.due_at.is_not(None), _UNANNOUNCED, _OF_BATCH
-)
+_MAY_SEND = and_(_ACCOUNT, _QUEUED, payouts.c.due_at <= NOW, batches.c.decision == "approved")
+_MAY_ASK = and_(_ACCOUNT, _NOT_QUEUED, _WAITING, payouts.c.due_at.is_not(None))
+_FROM: Mapping[bool, Select[Any]] = {
+    True: select().select_from(payouts.join(batches)).where(_MAY_SEND),
+    False: select().select_from(payouts).where(_MAY_ASK),
+}
 _LONGEST_DUE: Mapping[bool, Select[int]] = {
-    to_send: which.order_by(payouts.c.due_at, payouts.c.id)
+    to_send: which.add_columns(payouts.c.id)
+    .where(_UNANNOUNCED, _OF_BATCH)
+    .order_by(payouts.c.due_at, payouts.c.id)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True, of=payouts)
-    for to_send, which in ((True, _TO_SEND), (False, _TO_ASK))
+    for to_send, which in _FROM.items()
+}
+_WAITS_SINCE: Mapping[bool, Select[datetime]] = {
+    to_send: which.add_columns(payouts.c.due_at).order_by(payouts.c.due_at).limit(1)
+    for to_send, which in _FROM.items()
 }
 _OUT: Mapping[bool, Select[int]] = {
     to_send: select(func.count())
@@ -138,18 +141,25 @@ class DueWork:
             announce_s: for each account, how long its messages are awaited.
             batch_id: only payouts of this batch.
         """
+        found: list[Due] = []
+        for account, to_send in self._open(announce_s, now):
+            until = now + timedelta(seconds=announce_s[account])
+            wanted = {"of_account": account, "now": now, "batch_id": batch_id}
+            ids = self._mark(wanted, window, until, to_send=to_send)
+            found += [Due(each, account, to_send, until) for each in ids]
+        return found
+
+    def _open(self, names: Collection[str], now: datetime) -> Sequence[tuple[str, bool]]:
+        """The accounts, of these, that may be worked for now, and for which purposes."""
         with self.database.read() as connection:
             rows = connection.execute(_ACCOUNTS, {"now": now}).all()
-        found: list[Due] = []
-        for row in rows:
-            if row.name not in announce_s:
-                continue
-            until = now + timedelta(seconds=announce_s[row.name])
-            for to_send in (False, True) if row.paused_kind is None else (False,):
-                wanted = {"of_account": row.name, "now": now, "batch_id": batch_id}
-                ids = self._mark(wanted, window, until, to_send=to_send)
-                found += [Due(each, row.name, to_send, until) for each in ids]
-        return found
+        return [
+            (row.name, to_send)
+            for row in rows
+            if row.name in names
+            for to_send in (False, True)
+            if not to_send or row.paused_kind is None
+        ]
 
     def _mark(
         self, wanted: Mapping[str, Any], window: int, until: datetime, *, to_send: bool
@@ -198,6 +208,17 @@ class DueWork:
         """Take back the marks of these payouts: their messages were not sent, or not used."""
         with self.database.write() as connection:
             connection.execute(_MARK, {"marked": payout_ids, "until": None})
+
+    def longest_due(self, accounts: Collection[str], now: datetime) -> datetime | None:
+        """Since when the payout of these accounts has been due that waits longest for a worker,
+        announced or not; None: none waits.
+        """
+        found: list[datetime] = []
+        for account, to_send in self._open(accounts, now):
+            wanted = {"of_account": account, "now": now}
+            with self.database.read() as connection:
+                found += connection.execute(_WAITS_SINCE[to_send], wanted).scalars()
+        return min(found, default=None)
 
     def forget_announcements(self) -> None:
         """Take back all marks, because the messages they stand for are gone."""

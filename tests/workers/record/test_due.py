@@ -178,3 +178,22 @@ def test_a_postponed_payout_is_announced_anew_when_due(record: Record) -> None:
     record.due.postpone(one, record.clock.now() + timedelta(seconds=1))
     record.clock.sleep(2)
     assert announce(record) == [one]
+
+
+def test_what_waits_longest_is_what_a_worker_could_have_taken_first(record: Record) -> None:
+    both = ["main", "other"]
+    first = record.clock.now()
+    assert record.due.longest_due(both, first) is None
+    [one] = record.queue(order())
+    record.clock.sleep(60)
+    record.queue(order(account="other"))
+    now = record.clock.now()
+    assert record.due.longest_due(both, now) == first
+    assert record.due.longest_due(["other"], now) == now
+    # An announcement is only a message; a claim takes it off the list, a pause its account.
+    announce(record)
+    assert record.due.longest_due(both, now) == first
+    record.take(one)
+    assert record.due.longest_due(both, now) == now
+    record.book.pause("other", "fault", "401", now)
+    assert record.due.longest_due(both, now) is None

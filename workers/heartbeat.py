@@ -1,0 +1,56 @@
+"""Signs of life: a file that a worker or a beat touches whenever it has got something done.
+
+A health check reads them from a process of its own. A worker that still answers but finishes
+nothing leaves no signs, and that is what matters. Only a file's age means anything, and paying
+never depends on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+WORKER = "worker"
+BEAT = "beat"
+
+
+def path_of(who: str, folder: Path) -> Path:
+    """The file that `WORKER` or `BEAT` touches."""
+    return folder / f"paybatch-{who}.heartbeat"
+
+
+def keep(who: str, folder: Path, done: Any) -> None:
+    """Leave a sign now, and whenever the Celery signal `done` is sent in this process."""
+    path = path_of(who, folder)
+    try:
+        leave(path)
+    except OSError as error:
+        log.warning("no signs of life path=%s error=%s", path, error.strerror)
+        return
+    done.connect(lambda **_: leave(path), weak=False)
+
+
+def leave(path: Path) -> None:
+    """Make the file if it is not there, and its age zero.
+
+    Raises:
+        OSError: it cannot be written; also where it is a link, which somebody else has made.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        os.utime(file)
+    finally:
+        os.close(file)
+
+
+def age_s(who: str, folder: Path, now: datetime) -> float | None:
+    """Seconds since the last sign; None: there has been none."""
+    try:
+        return max(0.0, now.timestamp() - path_of(who, folder).stat().st_mtime)
+    except FileNotFoundError:
+        return None
