@@ -148,4 +148,5 @@ def test_the_status_of_a_batch_reads_no_other_batch(million: Database) -> None:
     for plan in plans.found:
         assert re.search(r"payouts_batch_(state|row)", plan), plan
         assert "Seq Scan on payouts" not in plan, plan
-        assert _most_rows(plan) <= ROWS // 10, plan
+        # A tenth of all rows are its own; an update leaves the old form of a row beside the new.
+        assert _most_rows(plan) <= ROWS // 10 * 1.1, plan
