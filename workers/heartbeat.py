@@ -30,7 +30,7 @@ def keep(who: str, folder: Path, done: Any) -> None:
     try:
         leave(path)
     except OSError as error:
-        log.warning("no signs of life path=%s error=%s", path, error.strerror)
+        log.warning("no signs of life", extra={"reason": f"{path}: {error.strerror}"})
         return
     done.connect(lambda **_: leave(path), weak=False)
 

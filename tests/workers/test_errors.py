@@ -25,6 +25,7 @@ EXIT_CODES = {
     "SettingsError": 2,
     "AccountFault": 6,
     "ProviderUnreachable": 6,
+    "BrokerUnreachable": 1,
     "SimulatorError": 1,
     "VaultError": 1,
     "DeveloperError": 1,

@@ -11,7 +11,7 @@ from tests.worlds import HandClock, approved, order, settings
 from workers.errors import SettingsError, VaultError
 from workers.record.batches import BatchBook
 from workers.record.status import State
-from workers.runtime import Runtime, settings_of
+from workers.runtime import Account, Runtime, settings_of
 from workers.settings import Settings
 
 OTHER_KEY = "YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk="
@@ -65,7 +65,7 @@ def test_every_account_of_the_settings_is_ready_with_its_own_policy(tmp_path: Pa
     assert runtime.policies["second"].settings.claim_s == 60
     assert runtime.policies["main"].settings.claim_s == 90
     slots = runtime.accounts["second"].slots
-    assert [slots.acquire(blocking=False) for _ in range(4)] == [True, True, True, False]
+    assert [slots.take() is None for _ in range(4)] == [True, True, True, False]
     runtime.close()
 
 
@@ -93,3 +93,21 @@ def test_postgresql_needs_a_key_of_its_own(tmp_path: Path) -> None:
             environ={},
             folder=tmp_path,
         )
+
+
+def test_a_process_with_few_threads_shares_them_out_between_its_accounts(tmp_path: Path) -> None:
+    account = settings(tmp_path).accounts["main"].model_dump()
+    made = settings(tmp_path, accounts={"second": account, "third": account})
+    runtime = Runtime.open(made)
+    runtime.share(6, among={"main", "second"})
+    free = {name: _places(account) for name, account in runtime.accounts.items()}
+    assert free == {"main": 3, "second": 3, "third": account["in_flight_max"]}
+    runtime.close()
+
+
+def _places(account: Account) -> int:
+    """How many payouts find room at a time."""
+    count = 0
+    while account.slots.take() is None:
+        count += 1
+    return count

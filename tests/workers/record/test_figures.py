@@ -86,8 +86,8 @@ def test_what_is_due_waits_since_it_is_due_and_until_it_is_claimed(record: Recor
 @pytest.mark.parametrize(
     ("kind", "send", "ask"),
     [
-        *(("fault", False, False), ("outage", False, False), ("restore", False, False)),
-        *(("balance", False, True), ("person", False, True)),
+        *(("fault", False, False), ("outage", False, False)),
+        *(("balance", False, True), ("person", False, True), ("restore", False, True)),
     ],
 )
 def test_the_work_of_a_paused_account_is_no_backlog(
@@ -99,7 +99,7 @@ def test_the_work_of_a_paused_account_is_no_backlog(
     record.book.pause("main", kind, "why", record.clock.now())
     assert [since is not None for since in _due(record)] == [send, ask]
     assert (_main(record).paused_kind, _main(record).paused_at) == (kind, record.clock.now())
-    record.book.resume("main")
+    record.sql("UPDATE accounts SET paused_kind = NULL")
     assert [since is not None for since in _due(record)] == [True, True]
 
 

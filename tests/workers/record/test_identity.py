@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from tests.batches.cli_world import until
-from tests.conftest_servers import PostgresServer, _binaries, _Cluster
+from tests.conftest_servers import PostgresServer, installed_postgres, PostgresCluster
 from tests.workers.record.conftest import together
 from tests.worlds import HandClock, approved, give_up, order, settings
 from workers.errors import OperatorError
@@ -111,7 +111,7 @@ def test_a_copy_is_frozen_once_and_the_original_never(place: Place) -> None:
 
 def test_a_dump_that_is_loaded_into_the_same_database_is_frozen(place: Place) -> None:
     place.open().close()
-    binaries = _binaries()
+    binaries = installed_postgres()
     if binaries is None:
         give_up("no PostgreSQL programs: install pg_dump and pg_restore")
     at = place.url.replace("+psycopg", "")
@@ -195,7 +195,7 @@ def test_a_role_that_may_not_ask_for_all_is_compared_by_the_rest(place: Place) -
 class OwnServer:
     """A server that can recover, and so begin a new timeline."""
 
-    def __init__(self, cluster: _Cluster, folder: Path) -> None:
+    def __init__(self, cluster: PostgresCluster, folder: Path) -> None:
         self._cluster, self._folder = cluster, folder
         cluster.make()
         self.start()
@@ -222,11 +222,11 @@ class OwnServer:
 
 @pytest.fixture
 def own_server() -> Iterator[OwnServer]:
-    binaries = _binaries()
+    binaries = installed_postgres()
     if binaries is None:
         give_up("no PostgreSQL: install initdb and pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="paybatch-postgres-"))
-    cluster = _Cluster(binaries, folder)
+    cluster = PostgresCluster(binaries, folder)
     try:
         yield OwnServer(cluster, folder)
     finally:

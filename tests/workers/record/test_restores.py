@@ -59,7 +59,7 @@ def test_only_sending_waits_while_frozen(record: Record, restores: RestoreBook) 
     restores.freeze("restored", record.clock.now())
     record.clock.move_to(row.due_at)
     announced = record.due.announce(record.clock.now(), window=9, announce_s={"main": 120})
-    assert [payout_id for payout_id, _ in announced] == [open_]
+    assert [one.payout_id for one in announced] == [open_]
     assert record.claim(fresh) is None
     record.clock.sleep(60)
     read = record.answer(
