@@ -32,6 +32,7 @@ TURN_S_MAX = 30
 ASK = "ask"
 # Counts of calls are told to the record no more often than this.
 COUNTS_S = 5
+KEPT_FIRST_S = 0.1
 # How much the latest payout counts in the time that one is expected to take.
 _LATEST = 0.2
 
@@ -48,8 +49,9 @@ class Slots:
         self._free = self._number = number
         self._clock = clock
         self._lock = threading.Lock()
-        # How long a payout keeps its place, lately; and until when the turns given out reach.
-        self._kept_s = 1.0
+        # How long a payout keeps its place, lately (rather short at first: who comes back too early
+        # is told again, better); and until when the turns given out reach.
+        self._kept_s = KEPT_FIRST_S
         self._booked_until = 0.0
 
     def limit(self, number: int) -> None:

@@ -114,9 +114,9 @@ def test_what_a_worker_may_not_take_does_not_count_against_it(waiting: Waiting) 
 
 def test_what_another_worker_has_claimed_does_not_count_against_this_one(waiting: Waiting) -> None:
     waiting.queue(3600)
-    [(payout_id, _)] = waiting.runtime.due.announce(NOW, window=1, announce_s={"main": 120})
+    [due] = waiting.runtime.due.announce(NOW, window=1, announce_s={"main": 120})
     assert not waiting.judge(3600).ok
-    assert waiting.runtime.store.claim(payout_id, waiting.runtime.policies, NOW) is not None
+    assert waiting.runtime.store.claim(due.payout_id, waiting.runtime.policies, NOW) is not None
     assert waiting.judge(3600).ok
 
 

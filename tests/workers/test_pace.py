@@ -14,6 +14,7 @@ from workers.pace import (
     BREAKER_FAILURES,
     COUNTS_S,
     TURN_S_MAX,
+    TURN_S_MIN,
     WAIT_S_MAX,
     AccountGate,
     Slots,
@@ -195,12 +196,13 @@ def test_a_call_that_waits_for_its_turn_when_the_process_is_to_stop_is_not_made(
 def test_who_finds_no_place_is_told_a_time_of_his_own(clock: HandClock) -> None:
     slots = Slots(2, clock)
     assert [slots.take(), slots.take()] == [None, None]
-    # Two places that are kept for a second each: one becomes free every half second.
-    told = [slots.take() for _ in range(4)]
-    assert told == pytest.approx([0.5, 1.0, 1.5, 2.0])
-    clock.sleep(1)
-    assert slots.take() == pytest.approx(1.5)
-    slots.leave(1.0)
+    # Two places that are kept for a tenth of a second each: one becomes free every twentieth.
+    told = [slots.take() for _ in range(8)]
+    assert told[4:] == pytest.approx([0.25, 0.3, 0.35, 0.4])
+    assert told[:4] == [TURN_S_MIN] * 4
+    clock.sleep(0.1)
+    assert slots.take() == pytest.approx(0.35)
+    slots.leave(0.1)
     assert slots.take() is None
 
 
