@@ -50,7 +50,7 @@ def test_a_sandbox_that_is_killed_in_mid_run_is_started_again_where_it_was(
 ) -> None:
     # One call at a time, so that the outage is over before it has cost ten calls.
     world = World(tmp_path, in_flight_max=1)
-    world.write([usd_row(number, "settle=1.5") for number in range(4)])
+    world.write([usd_row(number, "settle=5") for number in range(4)])
     with world.start("run", "p.csv", "--yes") as run:
         run.until(lambda: world.count("processing") == 4)
         pid = simulator_pid(world)

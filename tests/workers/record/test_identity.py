@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from tests.batches.cli_world import until
-from tests.conftest_servers import PostgresServer, installed_postgres, PostgresCluster
+from tests.conftest_servers import PostgresCluster, PostgresServer, installed_postgres
 from tests.workers.record.conftest import together
 from tests.worlds import HandClock, approved, give_up, order, settings
 from workers.errors import OperatorError
