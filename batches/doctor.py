@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from batches import declarations, local
 from batches.preflight import ask, balances_of
 from workers.app import app
+from workers.clock import SKEW_S_MAX, SystemClock
 from workers.errors import OperatorError, PaybatchError, SettingsError, UsageError
 from workers.providers.port import Service
 from workers.record.accounts import PROBED, Pause
@@ -22,8 +23,9 @@ from workers.record.restores import RESTORE
 from workers.runtime import Account, Runtime
 from workers.settings import Settings
 
-# A clock further off than this signs and expires wrongly at providers that check it.
 BROKER_TIMEOUT_S = 3
+# Beat asks for a sweep every 2 s; this long without one is no hiccup.
+UNSWEPT_S_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def examine_installation(load: Callable[[], Settings]) -> Sequence[Finding]:
             where = runtime.database.shown
             findings.append(Finding("database", True, f"{where}, schema up to date"))
             findings.append(Finding("key", True, "opens this database"))
+            if not settings.embedded:
+                findings += [_clock(runtime), _sweep(runtime), _waiting(runtime)]
             findings += [_account(account, runtime) for account in runtime.accounts.values()]
     except OperatorError as error:
         findings.append(Finding("database and key", False, str(error), error.exit_code))
@@ -74,6 +78,43 @@ def _broker(settings: Settings) -> Finding:
         detail = f"{host} does not answer ({error}); start it, or correct broker_url"
         return Finding("broker", False, detail, 1)
     return Finding("broker", True, f"{host} answers")
+
+
+def _clock(runtime: Runtime) -> Finding:
+    """Payouts go by the database's clock; signatures and certificates go by this machine's."""
+    off_s = runtime.clock.now() - SystemClock().now()
+    if abs(off_s.total_seconds()) <= SKEW_S_MAX:
+        return Finding("clock", True, "agrees with the database's")
+    detail = (
+        f"this machine's clock is {abs(off_s.total_seconds()):.0f} s off the database's: payouts go"
+        " by the database's, but signatures, tokens and certificates do not; set it right"
+    )
+    return Finding("clock", False, detail, 1)
+
+
+def _sweep(runtime: Runtime) -> Finding:
+    """Without sweeps nothing is announced, nothing lost is found, and no pause ends."""
+    swept_at = runtime.book.swept_at()
+    mend = (
+        "start `celery -A workers.app beat -S celery.beat:Scheduler` and a"
+        " `celery -A workers.app worker -P threads` that takes the queue `sweep`"
+    )
+    if swept_at is None:
+        return Finding("sweep", False, f"none was ever made: {mend}", 1)
+    age_s = (runtime.clock.now() - swept_at).total_seconds()
+    if age_s > UNSWEPT_S_MAX:
+        return Finding("sweep", False, f"the last was {age_s:.0f} s ago: {mend}", 1)
+    return Finding("sweep", True, f"the last was {age_s:.0f} s ago")
+
+
+def _waiting(runtime: Runtime) -> Finding:
+    now = runtime.clock.now()
+    since = runtime.due.longest_due(runtime.accounts, now)
+    if since is None:
+        return Finding("work", True, "nothing waits for a worker")
+    # A long batch waits as a whole for its turn: that alone is no fault.
+    detail = f"a payout has been due for {(now - since).total_seconds():.0f} s"
+    return Finding("work", True, detail)
 
 
 def _account(account: Account, runtime: Runtime) -> Finding:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -45,6 +46,14 @@ OUTAGE_S = 45
 STOP_S = 35
 THREADS_MAX = 64
 START_S = 20
+# With nothing moving for so long, and no sweep, a cluster's workers or beats are not there.
+IDLE_S = 20
+NOBODY_WORKS = (
+    "Nothing moves, and nobody sweeps: are a worker and a beat running? They are"
+    " `celery -A workers.app worker -P threads` and"
+    " `celery -A workers.app beat -S celery.beat:Scheduler`; `paybatch doctor` says more."
+    " Nothing is lost meanwhile."
+)
 LOG_BYTES_MAX = 5_000_000
 
 Counts = Mapping[State, int]
@@ -179,18 +188,21 @@ def follow(
     runtime: Runtime,
     worker: EmbeddedWorker | None,
     show: Callable[[Counts], None],
+    warn: Callable[[str], None],
 ) -> Pause | None:
     """Work on a batch, or watch the cluster do it, until no payout of it moves by itself.
 
     Args:
         worker: this command's own; None: the cluster's workers pay.
         show: told the counts now and then.
+        warn: told, once, that nobody seems to be working.
 
     Returns:
         None when every payout is settled or waits for a person; else the pause that stops it.
     """
     book = BatchBook(runtime.store)
     counted = 0.0
+    idle = _Idle(runtime) if worker is None else None
     while True:
         if worker is not None:
             worker.tick()
@@ -201,12 +213,33 @@ def follow(
             for each in counts.values():
                 total.update(each)
             show(total)
+            if idle is not None and idle.lasts(total):
+                idle = None
+                warn(NOBODY_WORKS)
             if is_completed(total):
                 return None
             pause = _stopped(counts, worker, runtime)
             if pause is not None:
                 return pause
         time.sleep(TICK_S)
+
+
+class _Idle:
+    """Whether a cluster seems to have nobody who works: nothing moves, and no sweep is made."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._last: Counts = {}
+        self._since = time.monotonic()
+
+    def lasts(self, counts: Counts) -> bool:
+        """Whether it has lasted for long, with these counts now."""
+        if counts != self._last:
+            self._last, self._since = dict(counts), time.monotonic()
+        if time.monotonic() - self._since < IDLE_S:
+            return False
+        swept_at = self._runtime.book.swept_at()
+        return swept_at is None or self._runtime.clock.now() - swept_at > timedelta(seconds=IDLE_S)
 
 
 def _stopped(

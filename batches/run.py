@@ -107,7 +107,7 @@ def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
                     pause = _followed(batch, opened, worker, bar)
             else:
                 announce(batch.id, runtime)
-                pause = local.follow(batch.id, runtime, None, bar.show)
+                pause = local.follow(batch.id, runtime, None, bar.show, screens.warn)
     if out is not None:
         write_results(batch.id, book, out)
     summary = summarise(batch, book)
@@ -135,7 +135,7 @@ def _followed(
     batch: Batch, opened: Opened, worker: EmbeddedWorker, bar: screens.Bar
 ) -> Pause | None:
     try:
-        return local.follow(batch.id, opened.runtime, worker, bar.show)
+        return local.follow(batch.id, opened.runtime, worker, bar.show, screens.warn)
     except KeyboardInterrupt:
         screens.warn(f"Stopping batch {batch.id}: calls that are under way end first ...")
         raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.batches.cli_world import World, provided, usd_row
+from tests.batches.cli_world import World, provided, until, usd_row
 from tests.batches.example_world import SETTINGS, Examples
+from tests.workers.cluster_world import clustered
 
 
 def problems(checks: list[dict[str, Any]]) -> list[str]:
@@ -109,7 +110,8 @@ def test_a_broker_that_is_not_there_is_found(tmp_path: Path) -> None:
         facts = world.paybatch(
             "doctor", "--json", code=1, PAYBATCH_BROKER_URL="redis://127.0.0.1:9/0"
         ).json
-        assert problems(facts["checks"]) == ["broker"]
+        # Without a broker there is no sweep either.
+        assert problems(facts["checks"]) == ["broker", "sweep"]
         assert "127.0.0.1" in facts["checks"][1]["detail"]
 
 
@@ -121,3 +123,31 @@ def test_a_paused_account_is_told_with_its_reason(tmp_path: Path) -> None:
         facts = world.paybatch("doctor", "--json", code=6).json
         assert problems(facts["checks"]) == ["account main"]
         assert "paused (fault)" in facts["checks"][-1]["detail"]
+
+
+def test_a_cluster_that_nobody_works_in_is_told_apart_from_one_at_work(tmp_path: Path) -> None:
+    with clustered(tmp_path) as cluster:
+        world = cluster.world
+        world.write([usd_row(1)])
+        batch = cluster.submit("p.csv", "--approve")
+        facts = world.paybatch("doctor", "--json", code=1).json
+        assert problems(facts["checks"]) == ["sweep"]
+        told = {one["check"]: one["detail"] for one in facts["checks"]}
+        assert "celery -A workers.app beat" in told["sweep"]
+        assert told["work"].startswith("a payout has been due for ")
+        with world.start("watch", batch) as watch:
+            # Whoever watches is told too, in time.
+            until(lambda: "are a worker and a beat running?" in said(world))
+            cluster.start_worker()
+            cluster.start_beat()
+            assert watch.wait().code == 0
+        until(lambda: world.one("SELECT swept_at FROM installation"))
+        facts = world.paybatch("doctor", "--json").json
+        told = {one["check"]: one["detail"] for one in facts["checks"]}
+        assert told["clock"] == "agrees with the database's"
+        assert told["work"] == "nothing waits for a worker"
+
+
+def said(world: World) -> str:
+    """What the latest command has said on standard error so far."""
+    return max(world.screens.glob("*.err")).read_text()
