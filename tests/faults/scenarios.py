@@ -44,7 +44,7 @@ class Size:
     patient: bool
 
 
-SHORT = Size(payouts=200, acts=3, outage_s=3, limit_s=180, patient=False)
+SHORT = Size(payouts=120, acts=2, outage_s=3, limit_s=180, patient=False)
 LONG = Size(payouts=2000, acts=12, outage_s=60, limit_s=600, patient=True)
 
 Act = Callable[[FaultWorld, random.Random, Size], None]
