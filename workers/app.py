@@ -6,10 +6,11 @@ import logging
 
 from celery import Celery, signals
 
-from workers import heartbeat, logs
+from workers import heartbeat, logs, redis_broker
 from workers.runtime import settings_of
 from workers.settings import Settings
 
+redis_broker.use()
 app = Celery("paybatch", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
 

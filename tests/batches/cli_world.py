@@ -56,6 +56,26 @@ COLUMNS = [
     *("settled_at", "replaces", "beneficiary"),
 ]
 
+# Words for a row whose end does not depend on how often it is sent, or by whom; and that end.
+WORDS: Mapping[str, str] = {
+    "create:drop-after": "paid",
+    "create:504": "paid",
+    "status=process_failed resolution=declined_error": "failed",
+    "amount=1.00": "held",
+    "process:drop-after": "paid",
+    "create:slow=0.5": "paid",
+    "create:hang-after": "paid",
+    "create:409-after": "paid",
+    "status=partially_processed": "held",
+    "create:drop": "paid",
+    "create:504-after": "paid",
+    "process:drop": "paid",
+    "process:500-after": "paid",
+    "read:503": "paid",
+    "create:drop-after hide=1": "paid",
+    "path=process_pending>processed settle=1": "paid",
+}
+
 Row = dict[str, str]
 
 

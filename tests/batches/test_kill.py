@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from tests.batches.cli_world import (
+    WORDS,
     Row,
     World,
     card_row,
@@ -21,25 +22,6 @@ from tests.batches.cli_world import (
 
 KILLS = 4
 ROWS = 120
-# Words whose end does not depend on how often a row is sent; the rest of the rows has none.
-WORDS = {
-    "create:drop-after": "paid",
-    "create:504": "paid",
-    "status=process_failed resolution=declined_error": "failed",
-    "amount=1.00": "held",
-    "process:drop-after": "paid",
-    "create:slow=0.5": "paid",
-    "create:hang-after": "paid",
-    "create:409-after": "paid",
-    "status=partially_processed": "held",
-    "create:drop": "paid",
-    "create:504-after": "paid",
-    "process:drop": "paid",
-    "process:500-after": "paid",
-    "read:503": "paid",
-    "create:drop-after hide=1": "paid",
-    "path=process_pending>processed settle=1": "paid",
-}
 # A row may be met by every kill; its tries must not run out for that.
 PATIENT = {"attempts_max": 50, "process_tries_max": 50}
 

@@ -5,27 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from tests.batches.cli_world import Row, card_row, pix_row, usd_row
+from tests.batches.cli_world import WORDS, Row, card_row, pix_row, usd_row
 
-# Words whose end does not depend on how often a row is sent or who sends it.
-WORDS: Mapping[str, str] = {
-    "create:drop-after": "paid",
-    "create:504": "paid",
-    "status=process_failed resolution=declined_error": "failed",
-    "amount=1.00": "held",
-    "process:drop-after": "paid",
-    "create:slow=0.5": "paid",
-    "create:hang-after": "paid",
-    "create:409-after": "paid",
-    "status=partially_processed": "held",
-    "create:drop": "paid",
-    "create:504-after": "paid",
-    "process:drop": "paid",
-    "process:500-after": "paid",
-    "read:503": "paid",
-    "create:drop-after hide=1": "paid",
-    "path=process_pending>processed settle=1": "paid",
-}
 # A provider that fails in every way it can: beside those above, for the scenario of its own.
 HARSH_WORDS: Mapping[str, str] = {
     **WORDS,
