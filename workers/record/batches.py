@@ -92,6 +92,7 @@ class BatchBook(Answers):
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
+            self.database.have_time(connection)
             connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -254,6 +255,7 @@ class BatchBook(Answers):
         """
         try:
             with self.database.write() as connection:
+                self.database.have_time(connection)
                 self._decide(connection, batch.id, "approved", actor, now)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)

@@ -141,6 +141,11 @@ class Database:
             at: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             return at.astimezone(UTC)
 
+    def have_time(self, connection: Connection) -> None:
+        """Let this transaction wait for its own process: for the next rows of a large file."""
+        if not self.is_sqlite:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()

@@ -12,9 +12,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, insert, inspect, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
+from tests.batches.cli_world import until
 from tests.workers.record.conftest import BOTH, Record, together
 from tests.worlds import order, stored
 from workers.errors import OperatorError, SettingsError
@@ -253,3 +254,54 @@ def test_postgresql_answers_in_utc_whatever_its_own_zone(new_url: str) -> None:
     with database.read() as connection:
         assert connection.execute(text("SHOW timezone")).scalar_one() == "UTC"
     database.close()
+
+
+only_postgres = pytest.mark.parametrize("new_url", ["postgresql"], indirect=True)
+
+
+@only_postgres
+def test_the_server_ends_the_transaction_of_a_process_that_sleeps(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_database, "IDLE_IN_TRANSACTION_MS", 100)
+    sleeper, other = Database(new_url), Database(new_url)
+    sleeper.prepare()
+
+    def sleep_on_a_lock() -> None:
+        with sleeper.write() as connection:
+            connection.execute(insert(accounts).values(name="a", provider="slept"))
+            # Waits until the row is free, which it never is while the other transaction lives.
+            with other.write() as waiting:
+                waiting.execute(insert(accounts).values(name="a", provider="woke"))
+
+    with pytest.raises(DBAPIError):
+        sleep_on_a_lock()
+    with other.read() as connection:
+        assert connection.execute(select(accounts.c.provider)).scalars().all() == ["woke"]
+    sleeper.close()
+    other.close()
+
+
+@only_postgres
+def test_a_transaction_that_waits_for_a_file_is_given_time(
+    new_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_database, "IDLE_IN_TRANSACTION_MS", 100)
+    reader, other = Database(new_url), Database(new_url)
+    reader.prepare()
+    with reader.write() as connection, other.read() as looking_once:
+        reader.have_time(connection)
+        connection.execute(insert(accounts).values(name="a", provider="p"))
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        idle = text(
+            "SELECT clock_timestamp() - state_change > interval '0.5 s' FROM pg_stat_activity"
+            " WHERE pid = :pid"
+        )
+        # The view of a transaction stays as it was at its first look.
+        looking = looking_once.execution_options(isolation_level="AUTOCOMMIT")
+        until(lambda: looking.execute(idle, {"pid": pid}).scalar_one())
+        connection.execute(insert(accounts).values(name="b", provider="p"))
+    with other.read() as connection:
+        assert len(connection.execute(select(accounts)).all()) == 2
+    reader.close()
+    other.close()
