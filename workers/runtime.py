@@ -68,6 +68,14 @@ class Runtime:
             SettingsError: an account's provider is not installed.
         """
         database = Database(settings.database_url)
+        try:
+            return cls._of(settings, database, clock)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def _of(cls, settings: Settings, database: Database, clock: Clock | None) -> Self:
         # The key first: a database without its key must never be started anew.
         vault = _vault(settings, database)
         database.prepare()

@@ -70,9 +70,14 @@ class Identity:
         event.listen(self._database.engine, "connect", self._opened)
 
     def _opened(self, connection: Any, _record: Any) -> None:
-        found = _read(connection)
-        if found != self._known:
-            self._check(found)
+        try:
+            found = _read(connection)
+            if found != self._known:
+                self._check(found)
+        except BaseException:
+            # What is refused here is nobody's: SQLAlchemy does not close it.
+            connection.close()
+            raise
 
     def _check(self, found: Parts) -> None:
         """Freeze where the stored identity is another one; many processes may do so at once."""

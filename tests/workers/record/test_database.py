@@ -263,9 +263,9 @@ only_postgres = pytest.mark.parametrize("new_url", ["postgresql"], indirect=True
 def test_the_server_ends_the_transaction_of_a_process_that_sleeps(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _opened(new_url)
     monkeypatch.setattr(record_database, "IDLE_IN_TRANSACTION_MS", 100)
     sleeper, other = Database(new_url), Database(new_url)
-    sleeper.prepare()
 
     def sleep_on_a_lock() -> None:
         with sleeper.write() as connection:
@@ -286,9 +286,9 @@ def test_the_server_ends_the_transaction_of_a_process_that_sleeps(
 def test_a_transaction_that_waits_for_a_file_is_given_time(
     new_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _opened(new_url)
     monkeypatch.setattr(record_database, "IDLE_IN_TRANSACTION_MS", 100)
     reader, other = Database(new_url), Database(new_url)
-    reader.prepare()
     with reader.write() as connection, other.read() as looking_once:
         reader.have_time(connection)
         connection.execute(insert(accounts).values(name="a", provider="p"))
