@@ -68,7 +68,7 @@ def test_another_payout_under_our_reference_id_is_held_not_adopted(tmp_path: Pat
 
 
 def test_a_release_that_is_always_turned_away_ends_with_a_person(tmp_path: Path) -> None:
-    with provided(tmp_path, open_max_s=3) as (world, _):
+    with provided(tmp_path, open_max_s=12) as (world, _):
         world.write([usd_row(1, "process:429*0"), usd_row(2)])
         world.paybatch("run", "p.csv", "--yes", code=5)
         assert sorted(row["state"] for row in world.read()) == ["held", "paid"]

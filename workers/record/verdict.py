@@ -86,6 +86,16 @@ def backoff_s(count: int, *, first_s: float, max_s: float) -> float:
     return min(max_s, doubled)
 
 
+def _waits_s(reply: Reply, backoff: float) -> float:
+    """The delay after an answer. What the provider itself turned away goes behind all that only
+    waited out its `Retry-After`, or one payout that is always turned away would starve the others.
+    """
+    wait_s = reply.retry_after_s
+    if wait_s is None:
+        return backoff
+    return wait_s + backoff if reply.code == "429" else wait_s
+
+
 def tries_used_up(payout: Payout, settings: AccountSettings) -> str | None:
     """Why the payout may not be created once more; None: it may."""
     counted = payout.attempts - payout.attempts_base - payout.attempts_excused
@@ -182,14 +192,13 @@ def _after_create(payout: Payout, reply: Reply, policy: Policy, now: datetime) -
         moves = ((State.UNKNOWN, f"accepted, but {differs}"),)
         return Verdict(moves=moves, changes={"doubt": differs}, next_step=Step.LOOK_UP, wait_s=0)
     if reply.outcome is Outcome.NOT_SENT:
-        wait_s = reply.retry_after_s
         backoff = backoff_s(
             payout.attempts - 1, first_s=settings.poll_first_s, max_s=settings.poll_max_s
         )
         return Verdict(
             moves=((State.QUEUED, _words("not sent", reply)),),
-            changes={} if wait_s is None else excused,
-            wait_s=backoff if wait_s is None else wait_s,
+            changes={} if reply.retry_after_s is None else excused,
+            wait_s=_waits_s(reply, backoff),
         )
     if reply.outcome is Outcome.ACCOUNT_FAULT:
         moves = ((State.QUEUED, _words("the account is at fault", reply)),)
@@ -346,11 +355,8 @@ def _after_process(payout: Payout, reply: Reply, policy: Policy, now: datetime) 
             "released_at": payout.released_at if releases else None,
             "polls": payout.polls + 1,
         }
-        return Verdict(
-            changes=changes,
-            wait_s=reply.retry_after_s
-            or backoff_s(payout.polls, first_s=settings.poll_first_s, max_s=settings.poll_max_s),
-        )
+        backoff = backoff_s(payout.polls, first_s=settings.poll_first_s, max_s=settings.poll_max_s)
+        return Verdict(changes=changes, wait_s=_waits_s(reply, backoff))
     # It may have been taken: read, and release again only if the read says that it still waits.
     return Verdict(wait_s=settings.poll_first_s)
 
@@ -424,7 +430,7 @@ def _still_open(payout: Payout, reply: Reply, policy: Policy, now: datetime) -> 
     if _open_too_long(payout, settings, now):
         return Verdict(moves=((State.HELD, _TOO_LONG),))
     wait_s = backoff_s(payout.polls, first_s=settings.poll_first_s, max_s=settings.poll_max_s)
-    return Verdict(changes={"polls": payout.polls + 1}, wait_s=reply.retry_after_s or wait_s)
+    return Verdict(changes={"polls": payout.polls + 1}, wait_s=_waits_s(reply, wait_s))
 
 
 def _open_too_long(payout: Payout, settings: AccountSettings, now: datetime) -> bool:

@@ -248,3 +248,21 @@ def test_what_a_provider_was_told_to_pay_is_never_sent_again_and_known_by_that_i
 def test_backoff_doubles_and_never_overflows() -> None:
     delays = [backoff_s(n, first_s=5, max_s=300) for n in (0, 1, 5, 6, 10**9)]
     assert delays == [5, 10, 160, 300, 300]
+
+
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        (State.CREATING, Step.CREATE),
+        (State.CREATED, Step.PROCESS),
+        (State.PROCESSING, Step.POLL),
+    ],
+)
+def test_what_was_turned_away_goes_behind_what_only_waited(state: State, step: Step) -> None:
+    def wait_s(**says: Any) -> float:
+        reply = Reply(outcome=Outcome.NOT_SENT, retry_after_s=77, **says)
+        waits: float | None = judge(payout(state), step, reply, policy(), NOW).wait_s
+        assert waits is not None
+        return waits
+
+    assert wait_s() < wait_s(code="429")
