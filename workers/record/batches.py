@@ -47,6 +47,8 @@ class Batch:
     decided_by: str | None = None
     decided_at: datetime | None = None
     note: str | None = None
+    # The batch whose lines these correct or pay again.
+    child_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

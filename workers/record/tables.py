@@ -116,6 +116,8 @@ batches = Table(
     Column("decided_by", Text),
     Column("decided_at", UtcDateTime),
     Column("note", Text),
+    # The batch whose lines these correct or pay again.
+    Column("child_of", Text, ForeignKey("batches.id")),
     CheckConstraint(f"decision IN ({_DECISIONS})", name="batches_decision_known"),
     CheckConstraint("rows > 0", name="batches_not_empty"),
 )
@@ -129,6 +131,23 @@ Index(
 )
 
 Index("batches_file", batches.c.file_hash)
+Index("batches_child_of", batches.c.child_of)
+
+# Append-only: what people did with a batch. Who made it and who approved it is decided from here.
+batch_events = Table(
+    "batch_events",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("batch_id", Text, ForeignKey("batches.id"), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    # stored, allowed (an override), approved, rejected, paused, resumed, cancelled, retried, ...
+    Column("action", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    # From where: the machine and program, or the address of a browser.
+    Column("origin", Text, nullable=False),
+    Column("note", Text),
+)
+Index("batch_events_batch", batch_events.c.batch_id, batch_events.c.id)
 
 payouts = Table(
     "payouts",
