@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from sqlalchemy.exc import IntegrityError
 
 from batches.preflight import Plan, Preflight, balances_of
-from workers.errors import ApprovalRefused, BatchExists, FileRefused, UsageError
+from workers.errors import ApprovalRefused, BatchExists, FileRefused, StaleState, UsageError
 from workers.record.batches import Batch, BatchBook, NewRow
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
@@ -44,10 +44,7 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
             used meanwhile.
     """
     if plan.known_as is not None:
-        raise BatchExists(f"stored already as batch {plan.known_as.id}", batch_id=plan.known_as.id)
-    note = None
-    if plan.repeats and plan.options.allow_repeats:
-        note = f"{plan.repeats} repeated payments allowed by {actor}"
+        raise _stored_already(plan, plan.known_as)
     book = preflight.book
     try:
         return book.save(
@@ -58,17 +55,43 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
             columns=plan.columns,
             count=plan.valid,
             actor=actor,
-            note=note,
+            note=_note(plan, actor),
             now=preflight.now,
+            # Lines of several batches have no one parent: the note names them all.
+            child_of=plan.parents[0] if len(plan.parents) == 1 else None,
+            mapping=plan.options.mapping,
         )
-    except IntegrityError:
+    except (IntegrityError, StaleState):
         known = book.by_content(plan.content_hash)
         if known is not None:
-            raise BatchExists(f"stored already as batch {known.id}", batch_id=known.id) from None
+            raise _stored_already(plan, known) from None
         raise FileRefused(
             f"{plan.path.name}: one of its reference ids, or a payout it replaces, was used by"
             " another batch a moment ago; check the file again"
         ) from None
+
+
+def _note(plan: Plan, actor: str) -> str | None:
+    """What somebody should know of the batch: what was allowed and by whom, what it corrects."""
+    told = []
+    if plan.repeats and plan.options.allow_repeats:
+        told.append(f"{plan.repeats} repeated payments allowed by {actor}")
+    if len(plan.parents) > 1:
+        told.append(f"corrects lines of batches {', '.join(plan.parents)}")
+    return "; ".join(told) or None
+
+
+def _stored_already(plan: Plan, batch: Batch) -> BatchExists:
+    """The same rows again. There is no override: their reference ids are used for ever."""
+    way = "to pay the same people once more, give each row a new reference id"
+    if batch.decision == "draft":
+        way = f"approve that batch, or reject it first: paybatch reject {batch.id}"
+    return BatchExists(
+        f"{plan.path.name}: the same rows are stored already as batch {batch.id}"
+        f" ({batch.file_name}, {batch.made_at:%Y-%m-%d}, by {batch.made_by}); nothing was stored"
+        f" again, for a reference id is paid once: {way}",
+        batch_id=batch.id,
+    )
 
 
 def _unchanged(plan: Plan, preflight: Preflight) -> Iterator[NewRow]:

@@ -44,8 +44,12 @@ __all__ = [
 ]
 
 DESCRIPTION_CHARS_MAX = 255
-# Characters that nobody sees: controls, zero width, and those that turn the direction of writing.
-_UNSEEN = "\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff\ufff9-\ufffb"
+# Characters that nobody sees: controls, zero width, soft hyphens, tags, and those that turn the
+# direction of writing. Joiners stay: some scripts are not written without them.
+_UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064"
+    "\u2066-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff"
+)
 _CONTROL = re.compile(f"[{_UNSEEN}]")
 # Texts for people may have tabs and several lines.
 _CONTROL_IN_TEXT = re.compile(f"(?![\t\r\n])[{_UNSEEN}]")

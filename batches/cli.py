@@ -37,6 +37,7 @@ from batches.command import (
     read_options,
     record,
     reference_id_chars_max,
+    same_way,
     say_sandbox,
     start_paying,
     stored_already,
@@ -177,7 +178,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
         known = summarise(plan.known_as, preflight.book) if plan.known_as else None
     written = 0
     if errors is not None and plan.faults:
-        written = results.write_faulty(plan, Limits.of(settings), errors)
+        mark = preflight.mark(file)
+        written = results.write_faulty(plan, Limits.of(settings), mark, errors)
     code = plan.exit_code
     if as_json:
         print_json(plan.as_json())
@@ -193,7 +195,9 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     else:
         screens.say("No faults." if not plan.uncovered else "No faults, but not enough money.")
     if written:
-        screens.say(f"Faulty rows to correct: {errors} ({written:,} rows)")
+        screens.say(
+            f"Faulty rows to correct: {errors} ({written:,} rows){same_way(options.mapping)}"
+        )
     return code
 
 
@@ -340,7 +344,10 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
     else:
         screens.say(f"{count:,} rows in {out}")
         if failed and count:
-            screens.say("Correct them and submit the file; each names the payout it replaces.")
+            screens.say(
+                "Correct them and submit the file; each names the payout it replaces"
+                f"{same_way(found.mapping)}."
+            )
     return 0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from batches import local, screens
+from batches.faults import nearest
 from batches.preflight import REFUSED, Options
 from batches.run import announce
 from batches.summary import NEEDS_PERSON, Summary
@@ -36,7 +37,9 @@ def file_options(command: _Command) -> _Command:
             metavar="'THEIRS=OURS'",
             help="Rename a column; or NAME for the [mappings.NAME] of the settings.",
         ),
-        click.option("--expect-count", type=int, help="Control total: the number of rows."),
+        click.option(
+            "--expect-count", type=click.IntRange(min=0), help="Control total: the number of rows."
+        ),
         click.option(
             "--expect-total",
             multiple=True,
@@ -74,25 +77,49 @@ def chosen_account(settings: Settings, named: str | None) -> str:
 
 
 def read_options(settings: Settings, given: Mapping[str, Any]) -> Options:
-    mapping: dict[str, str] = {}
-    for given_as in given["mapping"]:
-        theirs, equals, ours = given_as.partition("=")
-        if not equals and theirs in settings.mappings:
-            mapping |= settings.mappings[theirs]
-        elif theirs and ours:
-            mapping[theirs] = ours
-        else:
-            raise UsageError(
-                f"--map {given_as!r}: expected 'THEIR COLUMN=our_column', or a name of"
-                f" [mappings] in the settings: {', '.join(settings.mappings) or 'there are none'}"
-            )
+    totals = tuple(_control_total(text) for text in given["expect_total"])
+    currencies = [total.currency for total in totals]
+    if again := [one for one in currencies if currencies.count(one) > 1]:
+        raise UsageError(f"--expect-total is given twice for {again[0]}; give one total a currency")
     return Options(
         account=chosen_account(settings, given["account"]),
         valid_rows_only=given["valid_rows_only"],
         allow_repeats=given["allow_repeats"],
-        mapping=mapping,
+        mapping=_mapping(settings, given["mapping"]),
         expect_count=given["expect_count"],
-        expect_totals=tuple(_control_total(text) for text in given["expect_total"]),
+        expect_totals=totals,
+    )
+
+
+def _mapping(settings: Settings, given: Sequence[str]) -> Mapping[str, str]:
+    """Theirs to ours, from pairs and from names of the settings.
+
+    Raises:
+        UsageError: neither, or one column of theirs is led to two of ours.
+    """
+    mapping: dict[str, str] = {}
+    for given_as in given:
+        for theirs, ours in _pairs(settings, given_as).items():
+            if mapping.setdefault(theirs, ours) != ours:
+                raise UsageError(
+                    f'--map leads "{theirs}" to {mapping[theirs]} and to {ours}; name one of them'
+                )
+    return mapping
+
+
+def _pairs(settings: Settings, given_as: str) -> Mapping[str, str]:
+    # Ours has no "=", theirs may have any.
+    theirs, equals, ours = given_as.rpartition("=")
+    if equals and theirs and ours:
+        return {theirs: ours}
+    if not equals and ours in settings.mappings:
+        return settings.mappings[ours]
+    known = ", ".join(sorted(settings.mappings)) or "there are none"
+    meant = None if equals else nearest(ours, settings.mappings)
+    hint = f"; did you mean {meant}?" if meant else ""
+    raise UsageError(
+        f"--map {given_as!r}: expected 'THEIR COLUMN=our_column', or a name of [mappings] in the"
+        f" settings: {known}{hint}"
     )
 
 
@@ -148,6 +175,11 @@ def stored_already(found: Summary) -> str:
             f" `paybatch run` would send nothing and end with {NEEDS_PERSON}."
         )
     return f"{stored}, which is finished; `paybatch run` would refuse it with exit code {REFUSED}."
+
+
+def same_way(mapping: Mapping[str, str]) -> str:
+    """How a file of rows to correct is read: its columns are the input's own."""
+    return "; read it with the same --map" if mapping else ""
 
 
 def say_sandbox(account: str, *, quiet: bool) -> None:

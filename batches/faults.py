@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -57,6 +57,46 @@ class FaultKind(StrEnum):
     DESCRIPTION_TOO_LONG = "description_too_long"
     NOT_ACCEPTED = "not_accepted"  # by another rule of the provider: a check digit, a length
     WOULD_BE_REFUSED = "would_be_refused"  # the provider was asked beforehand, and says so
+
+
+# The same for a person, behind the name of the column: "amount: more decimals than ..."
+MEANINGS: Mapping[FaultKind, str] = {
+    FaultKind.RAGGED_ROW: "more or fewer cells than the header has columns",
+    FaultKind.CELL_TOO_LONG: "a cell that is too long",
+    FaultKind.NUMERIC_CELL: "a numeric cell where text is needed",
+    FaultKind.FORMULA_CELL: "a formula",
+    FaultKind.DATE_CELL: "a date cell where text is needed",
+    FaultKind.BOOLEAN_CELL: "a true/false cell where text is needed",
+    FaultKind.ERROR_CELL: "a spreadsheet error such as #N/A",
+    FaultKind.REQUIRED: "empty, though it is required",
+    FaultKind.CONTROL_CHARACTER: "a character that cannot be seen",
+    FaultKind.BLANK_AT_EDGE: "a blank before or after the value",
+    FaultKind.SCIENTIFIC_NOTATION: "a number that a spreadsheet has shortened",
+    FaultKind.REFERENCE_TOO_LONG: "longer than the provider takes",
+    FaultKind.REFERENCE_CHARACTER: "a character that the provider does not take",
+    FaultKind.DUPLICATE_REFERENCE: "the reference id of another row",
+    FaultKind.REFERENCE_USED: "the reference id of a payout that is stored already",
+    FaultKind.REPEATED: "the same beneficiary and amount as another row or a recent payout",
+    FaultKind.REPLACES_ITSELF: "the row's own reference id",
+    FaultKind.NOT_REPLACEABLE: "no failed payout, or one that is replaced already",
+    FaultKind.NOT_PLAIN_DECIMAL: "not a plain decimal number",
+    FaultKind.TOO_MANY_DECIMALS: "more decimals than the currency or the service has",
+    FaultKind.AMOUNT_TOO_LARGE: "more digits than can be paid",
+    FaultKind.AMOUNT_ZERO: "zero",
+    FaultKind.BELOW_MINIMUM: "below the least amount of the service",
+    FaultKind.ABOVE_MAXIMUM: "above the largest amount of the service",
+    FaultKind.CURRENCY_UNKNOWN: "not a currency code",
+    FaultKind.CURRENCY_NOT_OFFERED: "a currency that the account does not pay from",
+    FaultKind.ACCOUNT_UNKNOWN: "not an account of the settings",
+    FaultKind.SERVICE_UNKNOWN: "not a service of the account",
+    FaultKind.SERVICE_UNUSABLE: "a service that cannot be used now",
+    FaultKind.FIELD_UNKNOWN: "a field that the service does not ask for",
+    FaultKind.FIELD_TOO_LONG: "a field that is too long",
+    FaultKind.PATTERN_MISMATCH: "not what the service asks for in that field",
+    FaultKind.DESCRIPTION_TOO_LONG: "too long",
+    FaultKind.NOT_ACCEPTED: "not what the provider takes",
+    FaultKind.WOULD_BE_REFUSED: "refused by the provider when it was asked beforehand",
+}
 
 
 @dataclass(frozen=True, slots=True)

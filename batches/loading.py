@@ -27,7 +27,11 @@ __all__ = ["Chunk", "Fault", "FaultKind", "Limits", "Sheet", "mask_cell", "open_
 REQUIRED = ("reference_id", "amount", "currency")
 PLAIN = (*REQUIRED, "service", "account", "description", "replaces")
 # Our own outputs add these to the maker's columns; corrected files still have them.
-DROPPED = ("failure_code", "failure_reason", "fault_line", "fault_reason")
+DROPPED = ("failure_code", "failure_reason", "fault_line", "fault_reason", "fault_file")
+# In fault_file stands what the file was that a faulty row is from: these, and so many digits of
+# its hash. The letters keep a spreadsheet from taking it for a number.
+MARK_START, MARK_HEX = "file-", 16
+_MARK = re.compile(f"{MARK_START}([0-9a-f]{{{MARK_HEX}}})")
 NESTED = (*PERSONAL, "metadata.")
 NAMED = re.compile(r"(?:fields|context|customer|metadata)(?:\.[A-Za-z0-9_-]+)+", re.ASCII)
 
@@ -66,7 +70,12 @@ class Sheet:
     """A file whose header is in order; its rows can be gone through more than once."""
 
     def __init__(
-        self, path: Path, limits: Limits, columns: Mapping[str, int], source: Source
+        self,
+        path: Path,
+        limits: Limits,
+        columns: Mapping[str, int],
+        source: Source,
+        mark: int | None = None,
     ) -> None:
         self.path = path
         # Our names, after mapping, without the columns that our own outputs add.
@@ -74,6 +83,8 @@ class Sheet:
         self._limits = limits
         self._kept = columns
         self._source = source
+        # Where the column fault_file is.
+        self._mark = mark
 
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """The rows, at most that many at a time; never an empty chunk.
@@ -95,6 +106,20 @@ class Sheet:
             frame = pd.DataFrame(dict(zip(self.columns, columns, strict=True)), dtype=object)
             yield Chunk(first_row, lines, frame, faults)
             first_row += len(lines)
+
+    def origins(self) -> set[str]:
+        """The beginnings of the hashes of the files that `check --errors` took rows from.
+
+        Raises:
+            FileUnreadable: the file turns out to be damaged.
+        """
+        if self._mark is None:
+            return set()
+        batches = self._source.batches({"fault_file": self._mark}, CHUNK_ROWS)
+        marks: set[str] = set()
+        while (batch := _next(self.path, batches)) is not None:
+            marks.update(*batch[1])
+        return {found[1] for mark in marks if (found := _MARK.fullmatch(mark))}
 
     def _too_long(self, lines: list[int], columns: list[Sequence[str]]) -> list[Fault]:
         most = self._limits.cell_chars_max
@@ -121,22 +146,45 @@ def open_sheet(path: Path, limits: Limits, mapping: Mapping[str, str] = NO_MAPPI
         UsageError: the mapping leads to a column that does not exist.
     """
     suffix = _suffix_of_readable(path, limits)
-    for target in mapping.values():
-        if not _is_known(target):
-            raise UsageError(
-                f'the mapping leads to "{target}", which is no column;'
-                f" expected one of {', '.join(PLAIN)}, fields.NAME, context.NAME, customer.NAME"
-                " or metadata.NAME"
-            )
+    _check_mapping(mapping)
     with _refusing_damage(path):
         source = _SOURCES[suffix](path, limits)
         names = source.header(lambda cells: sum(_is_known(mapping.get(n, n)) for n in cells))
         columns = _columns(path, names, mapping, limits)
     kept = {name: at for at, name in enumerate(columns) if name not in DROPPED}
-    sheet = Sheet(path, limits, kept, source)
+    mark = columns.index("fault_file") if "fault_file" in columns else None
+    sheet = Sheet(path, limits, kept, source, mark)
     if next(sheet.chunks(1), None) is None:
         raise refusal(path, "has a header and no rows; add one row for each payout")
     return sheet
+
+
+def _check_mapping(mapping: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UsageError: it leads to no column of ours, twice to the same, or renames one that our own
+            outputs add.
+    """
+    reached: dict[str, str] = {}
+    for theirs, ours in mapping.items():
+        if not _is_known(ours):
+            meant = _meant(ours)
+            hint = f"did you mean {meant}? " if meant else ""
+            raise UsageError(
+                f'the mapping leads to "{_shown(ours)}", which is no column; {hint}expected one of'
+                f" {', '.join(PLAIN)}, fields.NAME, context.NAME, customer.NAME or metadata.NAME"
+            )
+        if ours in reached:
+            raise UsageError(
+                f'the mapping leads from both "{_shown(reached[ours])}" and "{_shown(theirs)}" to'
+                f" {ours}; map one of them"
+            )
+        if theirs in (*DROPPED, "replaces") and theirs != ours:
+            raise UsageError(
+                f"the mapping renames {theirs}, which files of rows to correct have from us; give"
+                " the column of the file another name"
+            )
+        reached[ours] = theirs
 
 
 def _restored(cells: Sequence[str]) -> Sequence[str]:
@@ -206,21 +254,34 @@ def _columns(
     """The file's columns under our names."""
     if len(names) > limits.columns_max:
         raise over(path, f"{len(names):,} columns, more than {limits.columns_max}", "columns_max")
+    if absent := [name for name in mapping if name not in names]:
+        raise _no_such_column(path, absent[0], names)
     columns = [mapping.get(name, name) for name in names]
     _refuse_unknown(path, columns)
-    for at, name in enumerate(columns, 1):
-        if name in columns[: at - 1]:
-            raise refusal(path, f'has the column "{name}" twice; keep one')
+    for at, name in enumerate(columns):
+        if name in columns[:at]:
+            raise _twice(path, names[columns.index(name)], names[at], name)
     if absent := [name for name in REQUIRED if name not in columns]:
         raise refusal(path, f"lacks the required columns {', '.join(absent)}; add or map them")
-    if absent := [name for name in mapping if name not in names]:
-        raise refusal(path, f'has no column "{_shown(absent[0])}", which the mapping names')
     for name in columns:
         inner = next((other for other in columns if other.startswith(name + ".")), None)
         # A name is either a value or an object; only the names of fields are taken as they are.
         if inner is not None and not name.startswith("fields."):
             raise refusal(path, f"has both {name} and {inner}; keep only one of the two forms")
     return columns
+
+
+def _no_such_column(path: Path, absent: str, names: Sequence[str]) -> FileUnreadable:
+    meant = nearest(absent, names)
+    hint = f'; did you mean "{_shown(meant)}"?' if meant else ""
+    return refusal(path, f'has no column "{_shown(absent)}", which the mapping names{hint}')
+
+
+def _twice(path: Path, first: str, second: str, name: str) -> FileUnreadable:
+    if first == second:
+        return refusal(path, f'has the column "{_shown(first)}" twice; keep one')
+    told = f'"{_shown(first)}" and "{_shown(second)}"'
+    return refusal(path, f"has the columns {told}, which are both {name}; map one of them")
 
 
 def _refuse_unknown(path: Path, columns: Sequence[str]) -> None:

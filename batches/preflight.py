@@ -20,15 +20,17 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
 from batches.checks import AccountRules, CheckedRow, RowChecker
+from batches.controls import Controls
+from batches.faultbook import FaultBook
 from batches.faults import Fault, FaultKind
-from batches.loading import Limits, open_sheet
-from batches.repeats import Repeats, fault_of
+from batches.history import History
+from batches.loading import MARK_HEX, MARK_START, Limits, Sheet, open_sheet
+from batches.repeats import Repeats
 from workers.errors import AccountFault, FileUnreadable, ProviderUnreachable, UsageError
 from workers.providers.port import DryRunner, Service
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
-from workers.record.status import State
 from workers.runtime import Account, Runtime
 
 # A question that changes nothing is asked so often, after delays of 0.5 s and 1 s.
@@ -88,13 +90,15 @@ class Plan:
     # Data rows read, and those that would be paid.
     rows: int
     valid: int
-    faults: Sequence[Fault]
+    faults: FaultBook
     warnings: Sequence[str]
     funds: Sequence[Funds]
     # Control totals that do not hold, each in a sentence.
     contradictions: Sequence[str]
     # Rows that pay again what was paid lately; recorded with the batch when allowed.
     repeats: int
+    # The batches whose lines the file corrects or pays again.
+    parents: Sequence[str]
     # Seconds that the calls take at the accounts' rates; None: no account has a limit.
     estimated_s: int | None
     # The stored batch of the same content.
@@ -133,16 +137,7 @@ class Plan:
             "ok": self.is_payable and not self.uncovered,
             "rows": self.rows,
             "payable": self.valid if self.is_payable else 0,
-            "faults": [
-                {
-                    "line": fault.line,
-                    "column": fault.column,
-                    "kind": str(fault.kind),
-                    "value": fault.value,
-                    "expected": fault.expected,
-                }
-                for fault in self.faults
-            ],
+            **self.faults.as_json(),
             "warnings": list(self.warnings),
             "contradictions": list(self.contradictions),
             "totals": [
@@ -159,6 +154,7 @@ class Plan:
                 for funds in self.funds
             ],
             "repeats": self.repeats,
+            "corrects": list(self.parents),
             "estimated_s": self.estimated_s,
             "batch_id": self.known_as.id if self.known_as else None,
         }
@@ -196,13 +192,13 @@ class Preflight:
             AccountFault, ProviderUnreachable: a question to the provider was not answered.
         """
         checker, totals = self._checker(), _Totals()
-        replacing: dict[tuple[str, str], int] = {}
         content, repeats = (
             ContentHash(),
             Repeats(self.book, self.runtime.store.vault, self.runtime.settings, self.now),
         )
-        faults: list[Fault] = []
-        history: list[Fault] = []
+        history, faults = History(self.book), FaultBook()
+        controls = Controls(self.options.expect_count, self.options.expect_totals)
+        is_clean = True
         rows = valid = 0
         file_hash = self.file_hash(path)
         known_as = self.book.by_file(file_hash)
@@ -211,16 +207,15 @@ class Preflight:
             checked, found = checker.check(chunk)
             # Rows of a file that is stored were asked about when it was stored.
             found = found if known_as else [*found, *self._dry_run(checked)]
-            faults += found
+            is_clean = is_clean and not found
             # Rows of a file that is stored are known by their own batch: that is no fault.
-            used = [] if known_as else self._used_before(checked, replacing)
+            used = [] if known_as else history.among(checked)
             repeated = [] if known_as else repeats.among(checked)
-            bad = {fault.line for fault in found}
-            bad |= {fault.line for fault in used}
-            history += used
-            if not self.options.allow_repeats:
-                history += repeated
-                bad |= {fault.line for fault in repeated}
+            told = [*found, *used, *([] if self.options.allow_repeats else repeated)]
+            told.sort(key=lambda fault: fault.line)
+            faults.add(told)
+            bad = {fault.line for fault in told}
+            controls.add(chunk, checked)
             for row in checked:
                 if row.line not in bad or not self.options.valid_rows_only:
                     content.add(row.order)
@@ -229,10 +224,10 @@ class Preflight:
             rows += len(chunk.lines)
             if progress is not None:
                 progress(rows)
-        if known_as is None and not faults:
+        if known_as is None and is_clean:
             known_as = self.book.by_content(content.hexdigest())
-        if known_as is None:
-            faults = sorted(faults + history, key=lambda fault: fault.line)
+            # Its rows are known by their own batch: that is no fault either.
+            faults = FaultBook() if known_as else faults
         funds, warnings = self._funds(totals) if valid else ([], [])
         return Plan(
             path=path,
@@ -242,38 +237,42 @@ class Preflight:
             rows=rows,
             valid=valid,
             faults=faults,
-            warnings=[*checker.warnings, *warnings],
+            warnings=[*checker.warnings, *controls.warnings(), *warnings],
             funds=funds,
-            contradictions=self._contradictions(rows, totals),
+            contradictions=controls.contradictions(),
             repeats=repeats.count,
+            parents=sorted(history.parents | self._origins(sheet)),
             estimated_s=self._estimate(totals),
             known_as=known_as,
             options=self.options,
         )
 
-    def _contradictions(self, rows: int, totals: _Totals) -> list[str]:
-        found = []
-        expected = self.options.expect_count
-        if expected is not None and rows != expected:
-            found.append(f"control total: {expected:,} rows expected, the file has {rows:,}")
-        for stated in self.options.expect_totals:
-            minor = sum(
-                sums[stated.currency][1]
-                for sums in totals.accounts.values()
-                if stated.currency in sums
-            )
-            if minor != stated.minor:
-                actual = Money(minor, stated.currency).named()
-                found.append(f"control total: {stated.named()} expected, the rows have {actual}")
-        return found
+    def _origins(self, sheet: Sheet) -> set[str]:
+        """The batches of the files whose faulty rows `check --errors` wrote into this one."""
+        found = (self.book.by_file_mark(mark) for mark in sheet.origins())
+        return {batch.id for batch in found if batch is not None}
 
-    def file_hash(self, path: Path) -> str:
-        """SHA-256 of the file's bytes and of what else decides how it is read.
+    def mark(self, path: Path) -> str:
+        """What `check --errors` writes beside faulty rows, to know their file by: its hash as it is
+        when its other rows are stored.
 
         Raises:
             FileUnreadable: it cannot be read.
         """
-        read_with = [self.options.account, self.options.valid_rows_only]
+        return MARK_START + self.file_hash(path, valid_rows_only=True)[:MARK_HEX]
+
+    def file_hash(self, path: Path, *, valid_rows_only: bool | None = None) -> str:
+        """SHA-256 of the file's bytes and of what else decides how it is read.
+
+        Args:
+            valid_rows_only: as if that option were given so; None: as it is given.
+
+        Raises:
+            FileUnreadable: it cannot be read.
+        """
+        if valid_rows_only is None:
+            valid_rows_only = self.options.valid_rows_only
+        read_with = [self.options.account, valid_rows_only]
         digest = hashlib.sha256(
             json.dumps([*read_with, sorted(self.options.mapping.items())]).encode()
         )
@@ -291,7 +290,7 @@ class Preflight:
         A file that was changed since gives other rows; whoever stores them compares the hash.
         """
         checker = self._checker()
-        bad = {fault.line for fault in plan.faults}
+        bad = set(plan.faults.lines())
         limits = Limits.of(self.runtime.settings)
         for chunk in open_sheet(plan.path, limits, self.options.mapping).chunks():
             checked, _ = checker.check(chunk)
@@ -330,40 +329,6 @@ class Preflight:
                 expected = f"a payout that the provider would take; it says: {why}"
                 kind = FaultKind.WOULD_BE_REFUSED
                 faults.append(Fault(row.line, "", kind, "", expected))
-        return faults
-
-    def _used_before(
-        self, rows: Sequence[CheckedRow], replacing: dict[tuple[str, str], int]
-    ) -> list[Fault]:
-        """Reference ids that a stored payout has, and rows that replace what they may not.
-
-        Args:
-            replacing: the first line that replaces a payout, kept over the whole file.
-        """
-        faults: list[Fault] = []
-        for account, some in _by_account(rows).items():
-            known = self.book.known(account, [row.order.reference_id for row in some])
-            again = {row.order.replaces: row for row in some if row.order.replaces}
-            replaceable = self.book.known(account, list(again))
-            replaced = self.book.replaced(account, list(again))
-            for row in some:
-                reference_id, replaces = row.order.reference_id, row.order.replaces
-                if reference_id in known:
-                    batch_id = known[reference_id].batch_id
-                    expected = f"a reference id that was never used; batch {batch_id} has this one"
-                    faults.append(fault_of(row, "reference_id", FaultKind.REFERENCE_USED, expected))
-                if replaces and (
-                    replaces not in replaceable or replaceable[replaces].state != State.FAILED
-                ):
-                    expected = "the reference id of a payout of this account that failed"
-                    faults.append(fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
-                elif replaces and replacing.setdefault((account, replaces), row.line) != row.line:
-                    first = replacing[account, replaces]
-                    expected = f"a failed payout that no other row replaces; line {first} does"
-                    faults.append(fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
-                elif replaces in replaced:
-                    expected = "a failed payout that no other payout replaces yet"
-                    faults.append(fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected))
         return faults
 
     def _funds(self, totals: _Totals) -> tuple[list[Funds], list[str]]:
@@ -450,10 +415,3 @@ def balances_of(account: Account) -> Mapping[Currency, Money] | None:
     if not account.policy.balances:
         return None
     return ask(account, account.provider.balances) or None
-
-
-def _by_account(rows: Sequence[CheckedRow]) -> Mapping[str, list[CheckedRow]]:
-    some: dict[str, list[CheckedRow]] = defaultdict(list)
-    for row in rows:
-        some[row.order.account].append(row)
-    return some

@@ -22,12 +22,12 @@ class Repeats:
         self._book = book
         self._vault = vault
         self._since = now - settings.duplicate_window
-        self._off = not settings.duplicate_window_days
+        self._days = settings.duplicate_window_days
         self._lines: dict[str, int] = {}
         self.count = 0
 
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
-        if self._off:
+        if not self._days:
             return []
         # Without any field there is nothing that tells one beneficiary from another.
         prints = {row.line: self._vault.fingerprint(row.order) for row in rows if row.order.fields}
@@ -41,12 +41,12 @@ class Repeats:
             if first != row.line:
                 where = f"line {first}"
             elif fingerprint in stored:
-                where = f"payout {stored[fingerprint]}"
+                where = f"payout {stored[fingerprint]} of the last {self._days} days"
             else:
                 continue
             expected = (
-                f"not the same beneficiary and amount as {where};"
-                " if both are meant, use --allow-repeats"
+                f"not the same beneficiary and amount as {where}; if both are meant, repeat the"
+                " command with --allow-repeats, which is recorded"
             )
             faults.append(fault_of(row, "amount", FaultKind.REPEATED, expected))
         self.count += len(faults)

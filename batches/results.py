@@ -7,14 +7,16 @@ the input's own cells, so only its owner may read it.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
 
+from batches.faultbook import by_line
+from batches.faults import Fault
 from batches.loading import Limits, open_sheet
 from batches.preflight import Plan
 from batches.reports import write_table
@@ -50,8 +52,9 @@ COLUMNS = (
     "replaces",
     "beneficiary",
 )
-FAULT_COLUMNS = ("fault_line", "fault_reason")
+FAULT_COLUMNS = ("fault_line", "fault_reason", "fault_file")
 REASONS = ("failure_code", "failure_reason")
+PAGE_ROWS = 500
 _AGAIN = re.compile(r"(.+)-r([1-9][0-9]*)", re.DOTALL)
 
 
@@ -67,39 +70,55 @@ def write_results(batch_id: str, book: BatchBook, out: Path) -> int:
 def write_failed(batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int) -> int:
     """Write the failed lines as they were given, ready to be corrected and submitted again.
 
-    Each has a new reference id, and names the one that it replaces. The file is readable by its
-    owner alone.
+    The columns are the input's own, so it is read with the mapping that the input was read with.
+    Each line has a new reference id, and names the one that it replaces; a line that is replaced
+    already is left out. The file is readable by its owner alone.
 
     Returns:
         The number of lines.
     """
-    columns = [name for name in batch.columns if name not in ("replaces", *REASONS)]
-    columns += ["replaces", *REASONS]
-    rows = _to_correct(batch, book, columns, reference_id_chars_max)
-    return write_table(out, columns, rows, private=True)
+    columns = [name for name in batch.columns if name != "replaces"]
+    columns.append("replaces")
+    header = [*_theirs(columns, batch.mapping), *REASONS]
+    rows = _to_correct(batch, book, [*columns, *REASONS], reference_id_chars_max)
+    return write_table(out, header, rows, private=True)
 
 
-def write_faulty(plan: Plan, limits: Limits, out: Path) -> int:
+def write_faulty(plan: Plan, limits: Limits, mark: str, out: Path) -> int:
     """Write the rows that have faults as they were given, each with what is wrong with it.
 
+    The columns are the input's own, so it is read with the mapping that the input was read with.
     The file is readable by its owner alone. Corrected, it can be submitted as it is.
+
+    Args:
+        mark: by which the batch of the other rows is known, when it is stored.
 
     Returns:
         The number of rows.
     """
-    columns = [name for name in plan.columns if name not in FAULT_COLUMNS]
-    reasons: dict[int, list[str]] = defaultdict(list)
-    for fault in plan.faults:
-        reasons[fault.line].append(f"{fault.column}: expected {fault.expected}".removeprefix(": "))
 
     def faulty() -> Iterator[list[str]]:
+        found = by_line(plan.faults)
+        line, faults = next(found, (0, []))
         for chunk in open_sheet(plan.path, limits, plan.options.mapping).chunks():
-            cells = chunk.frame[columns].itertuples(index=False, name=None)
-            for line, row in zip(chunk.lines, cells, strict=True):
-                if line in reasons:
-                    yield [*row, str(line), "; ".join(reasons[line])]
+            cells = chunk.frame.itertuples(index=False, name=None)
+            for at, row in zip(chunk.lines, cells, strict=True):
+                if at == line:
+                    yield [*row, str(line), "; ".join(map(_reason, faults)), mark]
+                    line, faults = next(found, (0, []))
 
-    return write_table(out, [*columns, *FAULT_COLUMNS], faulty(), private=True)
+    header = [*_theirs(plan.columns, plan.options.mapping), *FAULT_COLUMNS]
+    return write_table(out, header, faulty(), private=True)
+
+
+def _theirs(columns: Sequence[str], mapping: Mapping[str, str]) -> list[str]:
+    """The input's own names of our columns."""
+    own = {ours: theirs for theirs, ours in mapping.items()}
+    return [own.get(name, name) for name in columns]
+
+
+def _reason(fault: Fault) -> str:
+    return f"{fault.column}: expected {fault.expected}".removeprefix(": ")
 
 
 def _result(row: Row[Any]) -> list[str]:
@@ -114,13 +133,22 @@ def _result(row: Row[Any]) -> list[str]:
 def _to_correct(
     batch: Batch, book: BatchBook, columns: Sequence[str], chars_max: int
 ) -> Iterator[list[str]]:
-    for row in book.each(batch.id, State.FAILED):
-        order = book.store.order_of(row)
-        cells = dict(cells_of(order))
-        cells |= {name: _text(getattr(row, name)) for name in REASONS}
-        cells["reference_id"] = _next_reference(order, book, chars_max)
-        cells["replaces"] = order.reference_id
-        yield [cells.get(name, "") for name in columns]
+    failed = book.each(batch.id, State.FAILED)
+    while some := list(islice(failed, PAGE_ROWS)):
+        replaced = {
+            (account, reference_id)
+            for account in {row.account for row in some}
+            for reference_id in book.replaced(account, [row.reference_id for row in some])
+        }
+        for row in some:
+            if (row.account, row.reference_id) in replaced:
+                continue
+            order = book.store.order_of(row)
+            cells = dict(cells_of(order))
+            cells |= {name: _text(getattr(row, name)) for name in REASONS}
+            cells["reference_id"] = _next_reference(order, book, chars_max)
+            cells["replaces"] = order.reference_id
+            yield [cells.get(name, "") for name in columns]
 
 
 def _next_reference(order: Order, book: BatchBook, chars_max: int) -> str:

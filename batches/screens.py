@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from batches.doctor import Finding, mending
-from batches.faults import Fault
+from batches.faultbook import FaultBook
 from batches.preflight import Plan
 from batches.summary import Summary
 from workers.providers.port import Service
@@ -28,6 +27,7 @@ from workers.record.status import FINAL, State
 
 # More than this is not read on a screen; the rest is in the file that --errors writes.
 FAULTS_SHOWN = 20
+KINDS_SHOWN = 20
 LINES_SHOWN = 10
 # Without a terminal, one line of progress now and then.
 PLAIN_EVERY_S = 5
@@ -89,16 +89,23 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: st
     out.print(shown)
 
 
-def faults(found: Sequence[Fault], *, hint: str) -> None:
-    """The first faults one by one, all of them counted by kind."""
+def faults(found: FaultBook, *, hint: str) -> None:
+    """The first faults one by one; where there are more, all of them counted by kind."""
+    if not found:
+        return
     rows = [
-        (fault.line, fault.column, fault.value, fault.expected) for fault in found[:FAULTS_SHOWN]
+        (fault.line, fault.column, fault.value, fault.expected)
+        for fault in found.first(FAULTS_SHOWN)
     ]
     table(["line", "column", "found", "expected"], rows, right="line")
     if len(found) > FAULTS_SHOWN:
         say(f"... and {len(found) - FAULTS_SHOWN:,} more. {hint}")
-        kinds = Counter(str(fault.kind) for fault in found)
-        say("By kind: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
+        say("All of them by kind:")
+        counts = found.counts
+        for count in counts[:KINDS_SHOWN]:
+            say(f"  {count}")
+        if len(counts) > KINDS_SHOWN:
+            say(f"  ... and {len(counts) - KINDS_SHOWN:,} kinds more")
 
 
 def plan(found: Plan) -> None:
@@ -118,6 +125,8 @@ def plan(found: Plan) -> None:
     if rows:
         columns = ["account", "payouts", "amount", "expected fees", "promised before", "balance"]
         table(columns, rows, right="payouts amount expected fees promised before balance")
+    if found.parents:
+        say(f"It corrects or pays again lines of batch {', '.join(found.parents)}")
     for contradiction in found.contradictions:
         say(f"Refused: {contradiction}")
     for warning in found.warnings:
@@ -138,6 +147,8 @@ def summary(found: Summary, *, now: datetime) -> None:
     """What a batch has come to, as a payroll clerk reads it."""
     batch = found.batch
     say(f"Batch {batch.id} ({batch.file_name}, {batch.rows:,} lines): {found.state}")
+    if batch.child_of:
+        say(f"It corrects or pays again lines of batch {batch.child_of}")
     rows = []
     for state in State:
         number = found.counts.get(state)

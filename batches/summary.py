@@ -67,6 +67,7 @@ class Summary:
         return {
             "batch_id": self.batch.id,
             "file": self.batch.file_name,
+            "child_of": self.batch.child_of,
             "state": self.state,
             "rows": self.batch.rows,
             "missing": self.missing,

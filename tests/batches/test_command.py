@@ -51,3 +51,47 @@ def test_half_a_mapping_is_bad_usage(tmp_path: Path, pair: str) -> None:
     world = World(tmp_path)
     world.write([usd_row(1)])
     assert "expected" in world.paybatch("check", "p.csv", "--map", pair, code=2).err
+
+
+MAPPINGS = """
+[mappings.payroll]
+"Staff No" = "reference_id"
+"Base=Pay" = "amount"
+
+[mappings.wrong]
+"Staff No" = "amount"
+"""
+
+
+def test_a_mapping_of_the_settings_is_used_by_its_name(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        settings = world.folder / "paybatch.toml"
+        settings.write_text(settings.read_text() + MAPPINGS)
+        row = usd_row(1)
+        row = {"Staff No": row.pop("reference_id"), "Base=Pay": row.pop("amount"), **row}
+        world.write([row])
+        assert world.paybatch("check", "p.csv", "--map", "payroll", "--json").json["ok"]
+        # A pair may have the sign in their name, and names and pairs go together.
+        pairs = ("--map", "Base=Pay=amount", "--map", "Staff No=reference_id")
+        assert world.paybatch("check", "p.csv", *pairs, "--map", "payroll", "--json").json["ok"]
+        for given, told in (
+            ("payrol", "payroll, wrong; did you mean payroll?"),
+            ("nothing", "in the settings: payroll, wrong"),
+            ("Staff=nowhere", 'leads to "nowhere", which is no column'),
+        ):
+            assert told in world.paybatch("check", "p.csv", "--map", given, code=2).err
+        both = ("--map", "payroll", "--map", "wrong")
+        told = world.paybatch("check", "p.csv", *both, code=2).err
+        assert '"Staff No" to reference_id and to amount' in told
+        assert (
+            "there are none"
+            in world.paybatch(
+                "check", "p.csv", "--map", "payroll", code=2, PAYBATCH_CONFIG=str(_plain(settings))
+            ).err
+        )
+
+
+def _plain(settings: Path) -> Path:
+    plain = settings.with_name("plain.toml")
+    plain.write_text(settings.read_text().replace(MAPPINGS, ""))
+    return plain

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,11 +186,42 @@ def test_a_mapping_renames_columns(tmp_path: Path) -> None:
 
 
 def test_a_mapping_must_fit_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "Staff No,amount,currency,Pay\nP-1,1,EUR,2\n")
+    told = refusal(path, mapping={"staff no": "reference_id"})
+    assert told.endswith(
+        'has no column "staff no", which the mapping names; did you mean "Staff No"?'
+    )
+    assert '"amount" and "Pay", which are both amount' in refusal(
+        path, mapping={"Staff No": "reference_id", "Pay": "amount"}
+    )
+    assert 'unknown columns: "Pay"' in refusal(path, mapping={"Staff No": "reference_id"})
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        ({"amount": "salary"}, 'leads to "salary", which is no column; expected one of'),
+        ({"Pay": "Amount"}, "did you mean amount?"),
+        ({"A": "amount", "B": "amount"}, 'from both "A" and "B" to amount'),
+        ({"replaces": "metadata.old"}, "renames replaces"),
+        ({"fault_reason": "description"}, "renames fault_reason"),
+    ],
+)
+def test_a_mapping_that_can_fit_no_file_is_bad_usage(
+    tmp_path: Path, mapping: dict[str, str], told: str
+) -> None:
     path = write(tmp_path, f"{HEADER}\nP-1,1,EUR\n")
-    assert 'no column "Staff"' in refusal(path, mapping={"Staff": "service"})
-    assert '"amount" twice' in refusal(path, mapping={"currency": "amount"})
-    with pytest.raises(UsageError, match='leads to "salary"'):
-        open_sheet(path, LIMITS, {"amount": "salary"})
+    with pytest.raises(UsageError, match=re.escape(told)):
+        open_sheet(path, LIMITS, mapping)
+
+
+def test_a_file_of_faulty_rows_says_what_file_they_are_from(tmp_path: Path) -> None:
+    marks = ["file-0123456789abcdef", "file-0123456789abcdef", "", "typed", "file-0123456789ABCDEF"]
+    rows = "".join(f"P-{n},1,EUR,{mark}\n" for n, mark in enumerate(marks))
+    sheet = open_sheet(write(tmp_path, f"{HEADER},fault_file\n{rows}"), LIMITS)
+    assert sheet.origins() == {"0123456789abcdef"}
+    assert "fault_file" not in sheet.columns
+    assert open_sheet(write(tmp_path, f"{HEADER}\nP,1,EUR\n"), LIMITS).origins() == set()
 
 
 def test_a_ragged_row_is_a_fault_of_its_line(tmp_path: Path) -> None:

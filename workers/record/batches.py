@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +49,8 @@ class Batch:
     note: str | None = None
     # The batch whose lines these correct or pay again.
     child_of: str | None = None
+    # The input's own names of columns, to ours: {"Employee ID": "reference_id"}.
+    mapping: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class BatchBook(Answers):
         actor: str,
         note: str | None,
         now: datetime,
+        child_of: str | None = None,
+        mapping: Mapping[str, str] | None = None,
     ) -> str:
         """Store a batch of drafts, all or nothing.
 
@@ -91,6 +95,7 @@ class BatchBook(Answers):
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
+            StaleState: a payout that one of the rows replaces is replaced already.
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
@@ -102,21 +107,27 @@ class BatchBook(Answers):
                     content_hash=content_hash,
                     file_hash=file_hash,
                     columns=list(columns),
+                    mapping=dict(mapping) if mapping else None,
                     rows=count,
                     decision="draft",
                     made_by=actor,
                     made_at=now,
                     note=note,
+                    child_of=child_of,
                 )
             )
             chunk: list[dict[str, Any]] = []
+            replacing = False
             for row in rows:
+                replacing = replacing or bool(row.order.replaces)
                 chunk.append(self._draft(row, batch_id, now))
                 if len(chunk) == _CHUNK:
                     connection.execute(insert(payouts), chunk)
                     chunk = []
             if chunk:
                 connection.execute(insert(payouts), chunk)
+            if replacing:
+                _refuse_second_replacements(connection, batch_id)
         return batch_id
 
     def _draft(self, row: NewRow, batch_id: str, now: datetime) -> dict[str, Any]:
@@ -167,20 +178,27 @@ class BatchBook(Answers):
                 }
         return found
 
-    def replaced(self, account: str, reference_ids: Sequence[str]) -> set[str]:
-        """Those of the reference ids that a payout replaces already."""
-        found: set[str] = set()
+    def replaced(self, account: str, reference_ids: Sequence[str]) -> Mapping[str, Row[Any]]:
+        """Those of the reference ids that a payout replaces already, one that failed too included:
+        id to that payout's own reference id, batch and state.
+        """
+        found: dict[str, Row[Any]] = {}
         with self.database.read() as connection:
             for start in range(0, len(reference_ids), 500):
-                found |= set(
-                    connection.execute(
-                        select(payouts.c.replaces).where(
-                            payouts.c.account == account,
-                            payouts.c.replaces.in_(reference_ids[start : start + 500]),
-                            payouts.c.state.not_in([State.FAILED, State.CANCELLED]),
-                        )
-                    ).scalars()
+                rows = connection.execute(
+                    select(
+                        payouts.c.replaces,
+                        payouts.c.reference_id,
+                        payouts.c.batch_id,
+                        payouts.c.state,
+                    ).where(
+                        payouts.c.account == account,
+                        payouts.c.replaces.in_(reference_ids[start : start + 500]),
+                        payouts.c.replaces != "",
+                        payouts.c.state != State.CANCELLED,
+                    )
                 )
+                found |= {row.replaces: row for row in rows}
         return found
 
     def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
@@ -209,6 +227,10 @@ class BatchBook(Answers):
     def by_file(self, file_hash: str) -> Batch | None:
         """The batch of the same file, read with the same options, unless that was turned down."""
         return self._live(batches.c.file_hash == file_hash)
+
+    def by_file_mark(self, mark: str) -> Batch | None:
+        """The batch of the file whose hash begins so, unless that was turned down."""
+        return self._live(batches.c.file_hash.startswith(mark, autoescape=True))
 
     def _live(self, condition: ColumnElement[bool]) -> Batch | None:
         return self._one(and_(condition, batches.c.decision.not_in(["rejected", "cancelled"])))
@@ -321,6 +343,33 @@ class BatchBook(Answers):
             raise ApprovalRefused(f"batch {batch_id} is decided already")
 
 
+def _refuse_second_replacements(connection: Connection, batch_id: str) -> None:
+    """A failed payout is replaced once, whatever becomes of its replacement: else two rows might
+    replace it, one of them by way of a replacement that failed too, and both be paid.
+    """
+    other = payouts.alias()
+    again = connection.execute(
+        select(payouts.c.replaces)
+        .join(
+            other,
+            and_(
+                other.c.account == payouts.c.account,
+                other.c.replaces == payouts.c.replaces,
+                other.c.id != payouts.c.id,
+            ),
+        )
+        .where(
+            payouts.c.batch_id == batch_id,
+            payouts.c.replaces != "",
+            other.c.replaces != "",
+            other.c.state != State.CANCELLED,
+        )
+        .limit(1)
+    ).scalar()
+    if again is not None:
+        raise StaleState(f"payout {again} is replaced already")
+
+
 def _count_approval(connection: Connection, approvals_seen: Mapping[str, int]) -> None:
     for name, seen in sorted(approvals_seen.items()):
         counted = connection.execute(
@@ -352,4 +401,5 @@ def _needs(connection: Connection, batch_id: str) -> Mapping[tuple[str, Currency
 
 def _batch_of(row: Row[Any]) -> Batch:
     values = {name: getattr(row, name) for name in Batch.__dataclass_fields__}
-    return Batch(**{**values, "columns": tuple(row.columns)})
+    own = {"columns": tuple(row.columns), "mapping": row.mapping or {}}
+    return Batch(**{**values, **own})

@@ -109,6 +109,8 @@ batches = Table(
     Column("file_hash", Text, nullable=False),
     # The header of the input, for the file of rows to correct.
     Column("columns", JSON, nullable=False),
+    # The input's own names of columns, to ours; NULL: it has ours.
+    Column("mapping", JSON),
     Column("rows", Integer, nullable=False),
     Column("decision", Text, nullable=False),
     Column("made_by", Text, nullable=False),
@@ -242,6 +244,15 @@ Index(
     unique=True,
     postgresql_where=_REPLACES,
     sqlite_where=_REPLACES,
+)
+# Whether a failed payout was ever paid again, by one that failed too as well.
+_REPLACES_EVER = text("replaces <> ''")
+Index(
+    "payouts_replaces",
+    payouts.c.account,
+    payouts.c.replaces,
+    postgresql_where=_REPLACES_EVER,
+    sqlite_where=_REPLACES_EVER,
 )
 Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
 # With the account in it, so that counting a batch reads the index alone.

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tests.workers.record.conftest import Record, together
 from tests.worlds import USD, order, stored
-from workers.errors import AccountFault, ApprovalRefused, VaultError
+from workers.errors import AccountFault, ApprovalRefused, StaleState, VaultError
 from workers.record.answers import is_completed
 from workers.record.batches import Batch, NewRow
 from workers.record.model import Order
@@ -62,6 +62,7 @@ def save(record: Record, rows: Iterator[NewRow], content: str = "c") -> str:
         actor="maker",
         note="by hand",
         now=record.clock.now(),
+        mapping={"Theirs": "b"},
     )
 
 
@@ -91,6 +92,11 @@ def test_a_batch_is_read_back_as_it_was_stored(record: Record) -> None:
     assert batch is not None
     assert (batch.columns, batch.rows, batch.decision) == (("b", "a"), 2, "draft")
     assert (batch.made_by, batch.made_at, batch.note) == ("maker", record.clock.now(), "by hand")
+    assert (batch.mapping, batch.child_of) == ({"Theirs": "b"}, None)
+    by_mark = record.batches.by_file_mark(batch.file_hash[:16])
+    assert by_mark is not None
+    assert by_mark.id == batch_id
+    assert record.batches.by_file_mark("%") is None
     read = [record.store.order_of(row) for row in record.batches.each(batch_id)]
     assert read == [row.order for row in rows]
     assert [row.fee_expected_minor for row in record.batches.each(batch_id)] == [3, 3]
@@ -152,12 +158,24 @@ def test_a_reference_id_that_was_sent_is_never_free_again(record: Record) -> Non
         draft(record, order(reference_id="R", amount=Money(7, USD)))
 
 
-def test_a_failed_payout_is_paid_again_once_unless_that_fails_too(record: Record) -> None:
+def test_a_failed_payout_is_replaced_once_whatever_became_of_that(record: Record) -> None:
     (again,) = record.queue(order(replaces="R-0"))
     with pytest.raises(IntegrityError):
         draft(record, order(replaces="R-0"))
     draft(record, order(replaces="R-0", account="other"))
     record.answer(record.take(again), Step.CREATE, Outcome.REFUSED)
+    # Its own replacement failed too: that one is replaced, or both could be paid again.
+    with pytest.raises(StaleState):
+        draft(record, order(replaces="R-0"))
+    assert number_of(record, batches) == 2
+    draft(record, order(replaces=record.row(again).reference_id))
+
+
+def test_a_replacement_that_was_withdrawn_leaves_the_failed_payout_to_others(
+    record: Record,
+) -> None:
+    first = draft(record, order(replaces="R-0"))
+    record.batches.reject(first.id, actor="checker", reason="", now=record.clock.now())
     draft(record, order(replaces="R-0"))
 
 
@@ -353,12 +371,13 @@ def test_a_repeat_is_the_same_beneficiary_and_amount_unless_that_was_not_paid(
     assert record.batches.repeats(prints, record.clock.now()) == {}
 
 
-def test_a_replaced_payout_is_known_until_its_replacement_fails_too(record: Record) -> None:
+def test_a_replaced_payout_is_known_with_what_replaces_it(record: Record) -> None:
     (one,) = record.queue(order(replaces="R-0"))
-    assert record.batches.replaced("main", ["R-0", "R-1"]) == {"R-0"}
-    assert record.batches.replaced("other", ["R-0"]) == set()
+    [(replaced, row)] = record.batches.replaced("main", ["R-0", "R-1", ""]).items()
+    assert (replaced, row.reference_id) == ("R-0", record.row(one).reference_id)
+    assert record.batches.replaced("other", ["R-0"]) == {}
     record.answer(record.take(one), Step.CREATE, Outcome.REFUSED)
-    assert record.batches.replaced("main", ["R-0"]) == set()
+    assert record.batches.replaced("main", ["R-0"])["R-0"].state == "failed"
 
 
 def test_what_is_due_next_leaves_out_accounts_that_do_not_go_on(record: Record) -> None:
