@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from batches.faultbook import LISTED_MAX
 from tests.batches.cli_world import Row, check_money, pix_row, provided, usd_row
 
 CHECK_KEYS = {
@@ -12,6 +13,9 @@ CHECK_KEYS = {
     "rows",
     "payable",
     "faults",
+    "fault_counts",
+    "faults_not_listed",
+    "corrects",
     "warnings",
     "totals",
     "repeats",
@@ -109,3 +113,46 @@ def test_the_same_file_read_with_other_options_is_not_taken_for_the_stored_one(
         facts = world.paybatch("check", "p.csv", "--json", code=3).json
         assert facts["batch_id"] is None
         assert not facts["ok"]
+
+
+def test_thousands_of_faults_are_counted_on_the_screen_and_all_written(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        rows = [usd_row(number, amount="1.005") for number in range(LISTED_MAX + 20)]
+        rows[5]["currency"] = "usd"
+        rows[9]["service"] = "nonesuch"
+        rows[11] = usd_row(11)
+        world.write(rows)
+        told = world.paybatch("check", "p.csv", "--errors", "wrong.csv", code=3).out
+        assert (
+            "  10,018 x amount: more decimals than the currency or the service has, first at line 2"
+            in told
+        )
+        assert "  1 x currency: not a currency code, first at line 7\n" in told
+        assert f"... and {10_020 - 20:,} more" in told
+        assert len(told.splitlines()) < 40
+        wrong = world.read("wrong.csv")
+        assert len(wrong) == len(rows) - 1
+        # A row with two faults is one row to correct, with both reasons.
+        [both] = [row for row in wrong if row["fault_line"] == "11"]
+        assert both["fault_reason"].count("expected ") == 2
+        facts = world.paybatch("check", "p.csv", "--json", code=3).json
+        assert (len(facts["faults"]), facts["faults_not_listed"]) == (LISTED_MAX, 20)
+        assert {each["kind"]: each["count"] for each in facts["fault_counts"]} == {
+            "too_many_decimals": 10_018,
+            "currency_unknown": 1,
+            "service_unknown": 1,
+        }
+        # What is left out of the list is left out of the batch all the same.
+        only = ("--valid-rows-only", "--json")
+        assert world.paybatch("check", "p.csv", *only).json["payable"] == 1
+        stored = world.paybatch("submit", "p.csv", *only).json
+        assert world.query("SELECT reference_id FROM payouts") == [("T-0011",)]
+        assert stored["rows"] == 1
+
+
+def test_a_refusal_without_faults_of_rows_shows_no_empty_table(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1)])
+        told = world.paybatch("run", "p.csv", "--yes", "--expect-count", "2", code=3)
+        assert "2 rows stated, the file has 1" in told.out
+        assert "expected\n" not in told.out
