@@ -74,7 +74,7 @@ _NOTHING: JsonObject = MappingProxyType({})
 _NO_CUSTOMER_REFERENCE: Flaw = (
     "customer.reference_id",
     FaultKind.REQUIRED,
-    "customer.reference_id is required with other customer columns",
+    "a value: it is required with other customer columns",
 )
 _LONG_DESCRIPTION: Flaw = (
     "description",

@@ -74,7 +74,8 @@ class Controls:
     def _not_counted(self) -> str:
         if not self._unread:
             return ""
-        return f", without {self._unread:,} rows whose amounts cannot be read"
+        rows = "1 row" if self._unread == 1 else f"{self._unread:,} rows"
+        return f", not counting {rows} without an amount that can be read"
 
     def warnings(self) -> list[str]:
         """Currencies of the file that nothing was stated for, though it was for others."""

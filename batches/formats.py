@@ -245,8 +245,8 @@ def _lines(records: Iterable[Sequence[str]], before: int) -> Iterator[int]:
 
 
 def ragged(line: int, found: int, width: int) -> Fault:
-    expected = f"expected {width} cells as in the header, found {found}; put quotes around a cell"
-    return Fault(line, "", FaultKind.RAGGED_ROW, "", f"{expected} that has a delimiter in it")
+    expected = f"{width} cells as in the header, found {found}; put quotes around a cell that has a"
+    return Fault(line, "", FaultKind.RAGGED_ROW, "", f"{expected} delimiter in it")
 
 
 def _newlines(text: str) -> int:

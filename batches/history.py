@@ -61,7 +61,7 @@ class History:
                 reference_id = row.order.reference_id
                 if reference_id in known:
                     found = _fate(known[reference_id], replaced.get(reference_id))
-                    expected = f"a reference id that was never used; this payout {found}"
+                    expected = f"a reference id that was never used; the payout of this one {found}"
                     faults.append(fault_of(row, "reference_id", FaultKind.REFERENCE_USED, expected))
                 if row.order.replaces:
                     faults += self._not_replaceable(account, row, old, replaced)

@@ -100,7 +100,7 @@ class Planner:
             plan.currency = Currency.of(currency)
         except MoneyError as error:
             kind = FaultKind.CURRENCY_UNKNOWN if currency else FaultKind.REQUIRED
-            plan.flaws.append(("currency", kind, str(error)))
+            plan.flaws.append(("currency", kind, _expected(error)))
         rules = self._accounts.get(plan.account)
         if rules is None:
             expected = _one_of(plan.account, list(self._accounts), "an account of the settings")
@@ -211,7 +211,7 @@ def check_amount(text: str, plan: Plan, flaws: list[Flaw]) -> Money | None:
     try:
         money = Money.parse(text, currency)
     except MoneyError as error:
-        flaws.append(("amount", _kind_of_amount(text, currency), str(error)))
+        flaws.append(("amount", _kind_of_amount(text, currency), _expected(error)))
         return None
     minor = money.minor
     if minor >= plan.minor_min and minor % plan.minor_step == 0 and minor > 0:
@@ -228,6 +228,11 @@ def check_amount(text: str, plan: Plan, flaws: list[Flaw]) -> Money | None:
         expected = f"a multiple of {least} for {plan.code}"
         flaws.append(("amount", FaultKind.TOO_MANY_DECIMALS, expected))
     return money
+
+
+def _expected(error: MoneyError) -> str:
+    """What was expected, as it stands behind that word."""
+    return str(error).removeprefix("expected ")
 
 
 def _kind_of_amount(text: str, currency: Currency) -> FaultKind:

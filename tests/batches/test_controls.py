@@ -68,8 +68,8 @@ def test_rows_with_other_faults_are_part_of_the_file(tmp_path: Path, faulty: str
 def test_what_cannot_be_read_is_not_counted_and_that_is_said(tmp_path: Path, unread: str) -> None:
     made = controls(tmp_path, *ROWS, unread, count=4, EUR="15.50")
     assert made.contradictions() == [
-        "control total: 15.50 EUR stated, the file's rows have 10.50 EUR, without 1 rows whose"
-        " amounts cannot be read"
+        "control total: 15.50 EUR stated, the file's rows have 10.50 EUR, not counting 1 row"
+        " without an amount that can be read"
     ]
 
 
@@ -92,8 +92,8 @@ def test_a_file_that_is_not_what_was_announced_is_refused_whole(tmp_path: Path) 
         facts = world.paybatch("check", "p.csv", *wrong, "--json", code=3).json
         assert facts["contradictions"] == [
             "control total: 2 rows stated, the file has 3",
-            "control total: 23.51 USD stated, the file's rows have 23.50 USD, without 1 rows whose"
-            " amounts cannot be read",
+            "control total: 23.51 USD stated, the file's rows have 23.50 USD, not counting 1"
+            " row without an amount that can be read",
         ]
         told = world.paybatch("run", "p.csv", "--yes", *wrong, code=3)
         assert "Refused: control total: 2 rows stated, the file has 3" in told.out
@@ -106,3 +106,8 @@ def test_a_file_that_is_not_what_was_announced_is_refused_whole(tmp_path: Path) 
                 "--expect-total"
                 in world.paybatch("check", "p.csv", "--expect-total", bad, code=2).err
             )
+
+
+def test_several_rows_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    [told] = controls(tmp_path, *ROWS, "P-4,x,EUR,DE89", "P-5,y,EUR,DE89", EUR="1").contradictions()
+    assert told.endswith(", not counting 2 rows without an amount that can be read")

@@ -114,7 +114,7 @@ def test_a_provider_that_does_not_answer_is_not_a_fault_of_the_row() -> None:
         ({"code": "off"}, ("service", FaultKind.SERVICE_UNUSABLE, "can be used now: bank, card")),
         ({}, ("service", FaultKind.REQUIRED, ": bank, card")),
         ({"currency": "XXX"}, ("currency", FaultKind.CURRENCY_UNKNOWN, "ISO 4217")),
-        ({"currency": "eur"}, ("currency", FaultKind.CURRENCY_UNKNOWN, "write EUR")),
+        ({"currency": "eur"}, ("currency", FaultKind.CURRENCY_UNKNOWN, "EUR, in upper case")),
     ],
 )
 def test_what_was_expected_helps_to_mend_it(row: dict[str, str], flaw: tuple[str, ...]) -> None:

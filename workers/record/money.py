@@ -61,7 +61,7 @@ class Currency:
         if exponent is not None:
             return cls(code, exponent)
         if code.strip().upper() in EXPONENTS:
-            raise MoneyError(f"write {code.strip().upper()}, in upper case and without blanks")
+            raise MoneyError(f"expected {code.strip().upper()}, in upper case and without blanks")
         raise MoneyError("expected a currency code of ISO 4217 in upper case, such as EUR")
 
     def __str__(self) -> str:
@@ -90,11 +90,11 @@ class Money:
         whole, fraction = match[1], match[2] or ""
         if len(fraction) > currency.exponent:
             raise MoneyError(
-                f"{currency.code} has {_decimals(currency.exponent)}, found {len(fraction)}"
+                f"expected {_decimals(currency.exponent)} for {currency.code}, found {len(fraction)}"
             )
         if len(whole) + currency.exponent > MINOR_DIGITS_MAX:
             raise MoneyError(
-                f"at most {MINOR_DIGITS_MAX - currency.exponent} digits before the point"
+                f"expected at most {MINOR_DIGITS_MAX - currency.exponent} digits before the point"
             )
         return cls(int(whole + fraction.ljust(currency.exponent, "0")), currency)
 
@@ -176,7 +176,7 @@ def total(amounts: Iterable[Money]) -> Mapping[Currency, Money]:
 
 
 def _decimals(count: int) -> str:
-    return {0: "no decimals", 1: "1 decimal"}.get(count, f"{count} decimals")
+    return {0: "no decimals", 1: "at most 1 decimal"}.get(count, f"at most {count} decimals")
 
 
 def _why_not_plain(text: str) -> str:
@@ -185,9 +185,10 @@ def _why_not_plain(text: str) -> str:
         return "expected a plain decimal without blanks, such as 1234.50"
     if re.fullmatch(r"[+-]?[0-9.,]+[eE][+-]?[0-9]+", text):
         return (
-            "scientific notation; format the column as text and write the digits, such as 1234.50"
+            "expected all digits, found scientific notation; format the column as text and type the"
+            " value again, such as 1234.50"
         )
-    if text[:1] in "+-":
+    if text.startswith(("+", "-")):
         return "expected a plain decimal without a sign, such as 1234.50"
     if "," in text or "'" in text or "_" in text:
         return "expected a point before the decimals and no separators, such as 1234.50"
