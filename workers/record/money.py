@@ -89,9 +89,8 @@ class Money:
             raise MoneyError(_why_not_plain(text))
         whole, fraction = match[1], match[2] or ""
         if len(fraction) > currency.exponent:
-            raise MoneyError(
-                f"expected {_decimals(currency.exponent)} for {currency.code}, found {len(fraction)}"
-            )
+            most = _decimals(currency.exponent)
+            raise MoneyError(f"expected {most} for {currency.code}, found {len(fraction)}")
         if len(whole) + currency.exponent > MINOR_DIGITS_MAX:
             raise MoneyError(
                 f"expected at most {MINOR_DIGITS_MAX - currency.exponent} digits before the point"
