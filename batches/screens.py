@@ -125,6 +125,11 @@ def plan(found: Plan) -> None:
     if rows:
         columns = ["account", "payouts", "amount", "expected fees", "promised before", "balance"]
         table(columns, rows, right="payouts amount expected fees promised before balance")
+    if found.faults and found.is_payable:
+        say(
+            f"Rows left out because of faults: {found.rows - found.valid:,}; paybatch check"
+            f" {found.path.name} --valid-rows-only --errors OUT.csv writes them to be corrected"
+        )
     if found.parents:
         say(f"It corrects or pays again lines of batch {', '.join(found.parents)}")
     for contradiction in found.contradictions:

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -222,6 +224,9 @@ def test_a_file_of_faulty_rows_says_what_file_they_are_from(tmp_path: Path) -> N
     assert sheet.origins() == {"0123456789abcdef"}
     assert "fault_file" not in sheet.columns
     assert open_sheet(write(tmp_path, f"{HEADER}\nP,1,EUR\n"), LIMITS).origins() == set()
+    columns = {"reference_id": ["P"], "amount": ["1"], "currency": ["EUR"], "fault_file": [7]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert open_sheet(tmp_path / "a.parquet", LIMITS).origins() == set()
 
 
 def test_a_ragged_row_is_a_fault_of_its_line(tmp_path: Path) -> None:

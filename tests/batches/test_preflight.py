@@ -156,3 +156,35 @@ def test_a_refusal_without_faults_of_rows_shows_no_empty_table(tmp_path: Path) -
         told = world.paybatch("run", "p.csv", "--yes", "--expect-count", "2", code=3)
         assert "2 rows stated, the file has 1" in told.out
         assert "expected\n" not in told.out
+
+
+def test_what_is_left_out_is_said_and_the_faults_beside_wrong_totals_too(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1), usd_row(2, amount="x")])
+        both = world.paybatch("check", "p.csv", "--expect-count", "7", code=3)
+        assert "7 rows stated" in both.out
+        assert "a plain decimal, such as" in both.out
+        assert "not what was announced" in both.err
+        assert "left out" not in both.out
+        stored = world.paybatch("submit", "p.csv", "--valid-rows-only")
+        assert (
+            "Rows left out because of faults: 1; paybatch check p.csv --valid-rows-only"
+            in stored.out
+        )
+        # Once the others are stored, the faulty rows can still be written by themselves.
+        only = ("--valid-rows-only", "--errors", "w.csv")
+        world.paybatch("check", "p.csv", *only)
+        assert [row["reference_id"] for row in world.read("w.csv")] == ["T-0002"]
+
+
+def test_the_input_is_never_overwritten_by_its_faults(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        before = world.write([usd_row(1, amount="x")]).read_bytes()
+        assert (
+            "is the input itself"
+            in world.paybatch("check", "p.csv", "--errors", "p.csv", code=2).err
+        )
+        assert (
+            "name one of these" in world.paybatch("check", "p.csv", "--errors", "w.pdf", code=2).err
+        )
+        assert (world.folder / "p.csv").read_bytes() == before

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tests.workers.record.conftest import Record, together
@@ -407,3 +407,24 @@ def test_a_fee_is_told_of_what_was_paid_or_came_back_and_of_nothing_else(record:
         State.FAILED: {},
         State.RETURNED: {"USD": 150},
     }
+
+
+def test_what_replaces_a_payout_is_found_by_an_index_in_sqlite_too(record: Record) -> None:
+    if not record.database.is_sqlite:
+        return  # PostgreSQL knows the values when it plans.
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if "payouts" in statement and statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    event.listen(record.database.engine, "before_cursor_execute", note)
+    draft(record, order(replaces="R-0"))
+    record.batches.replaced("main", ["R-0"])
+    event.remove(record.database.engine, "before_cursor_execute", note)
+    assert len(asked) == 2
+    with record.database.read() as connection:
+        for statement, parameters in asked:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            assert "INDEX payouts_replaces (" in str(plan)
+            assert "SCAN" not in str(plan)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from tests.worlds import KEY, order
 from workers.record import database as record_database
+from workers.record.batches import BatchBook
 from workers.record.database import Database
 from workers.record.status import State
 from workers.record.store import Store
@@ -93,3 +94,17 @@ def test_an_upgrade_is_made_once_and_again_does_nothing(new_url: str) -> None:
             found = connection.execute(text("SELECT version_num FROM alembic_version")).all()
         assert [row.version_num for row in found] == [record_database._head()]
         database.close()
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_batches_of_before_have_no_mapping_and_no_parent(new_url: str) -> None:
+    vault = Vault.from_text(KEY)
+    old = at_revision(new_url, "0003")
+    put_payouts(old, vault, [State.FAILED])
+    old.close()
+    database = Database(new_url)
+    database.prepare()
+    batch = BatchBook(Store(database, vault)).get("B")
+    assert batch is not None
+    assert (batch.mapping, batch.child_of, batch.columns) == ({}, None, ())
+    database.close()
