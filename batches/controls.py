@@ -44,8 +44,8 @@ class Controls:
 
     def _add_faulty(self, chunk: Chunk, good: set[int]) -> None:
         shifted = {f.line for f in chunk.faults if f.kind is FaultKind.RAGGED_ROW}
-        cells = zip(chunk.lines, chunk.frame["amount"], chunk.frame["currency"], strict=True)
-        for line, amount, currency in cells:
+        amounts, currencies = chunk.cells("amount"), chunk.cells("currency")
+        for line, amount, currency in zip(chunk.lines, amounts, currencies, strict=True):
             if line in good:
                 continue
             try:

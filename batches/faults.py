@@ -23,6 +23,7 @@ class FaultKind(StrEnum):
     """
 
     RAGGED_ROW = "ragged_row"  # more or fewer cells than the header has columns
+    HIDDEN_ROW = "hidden_row"  # in a spreadsheet: filtered out, perhaps, and not to be paid
     CELL_TOO_LONG = "cell_too_long"
     NUMERIC_CELL = "numeric_cell"  # a spreadsheet number where text is needed
     FORMULA_CELL = "formula_cell"
@@ -62,6 +63,7 @@ class FaultKind(StrEnum):
 # The same for a person, behind the name of the column: "amount: more decimals than ..."
 MEANINGS: Mapping[FaultKind, str] = {
     FaultKind.RAGGED_ROW: "more or fewer cells than the header has columns",
+    FaultKind.HIDDEN_ROW: "a row that is hidden in the spreadsheet",
     FaultKind.CELL_TOO_LONG: "a cell that is too long",
     FaultKind.NUMERIC_CELL: "a numeric cell where text is needed",
     FaultKind.FORMULA_CELL: "a formula",

@@ -370,6 +370,7 @@ def plain_number(number: Any) -> str:
     return np.format_float_positional(number, unique=True, trim="-")
 
 
+_HIDDEN = "a row that can be seen; show it, or delete it if it is not to be paid"
 _XLSX_KINDS = {
     "n": FaultKind.NUMERIC_CELL,
     "f": FaultKind.FORMULA_CELL,
@@ -411,7 +412,7 @@ class Xlsx:
         self._sheet: Any = (visible or sheets)[0]
 
     def header(self, recognised: Callable[[Iterable[str]], int]) -> list[str]:  # noqa: ARG002 - only text asks
-        number, cells = next(self._rows(), (1, {}))
+        number, cells, _ = next(self._rows(), (1, {}, False))
         if number != 1 or not cells:
             raise refusal(self._path, "has no header in row 1; expected column names")
         self._width = max(cells)
@@ -424,9 +425,11 @@ class Xlsx:
             faults: list[Fault] = []
             lines: list[int] = []
             texts: list[list[str]] = []
-            for line, cells in taken:
+            for line, cells, hidden in taken:
                 if not cells:
                     continue
+                if hidden:
+                    faults.append(Fault(line, "", FaultKind.HIDDEN_ROW, "", _HIDDEN))
                 if max(cells) > self._width:
                     faults.append(ragged(line, max(cells), self._width))
                 lines.append(line)
@@ -434,10 +437,10 @@ class Xlsx:
                 faults += _type_faults(line, cells, names)
             yield lines, list(zip(*texts, strict=True)) or [()] * len(names), faults
 
-    def _rows(self) -> Iterator[tuple[int, dict[int, dict[str, Any]]]]:
-        """Each row's number and its cells that are not empty. openpyxl's own reading of rows leaves
-        out what lies beyond the size that the file claims, and rows out of order; a payout must not
-        vanish like that.
+    def _rows(self) -> Iterator[tuple[int, dict[int, dict[str, Any]], bool]]:
+        """Each row's number, its cells that are not empty, and whether it is hidden. openpyxl's own
+        reading of rows leaves out what lies beyond the size that the file claims, and rows out of
+        order; a payout must not vanish like that.
         """
         book, sheet = self._book, self._sheet
         with sheet._get_source() as source:
@@ -454,7 +457,10 @@ class Xlsx:
                 if not before < number <= XLSX_ROWS_MAX or len(cells) < len(found):
                     raise ValueError("rows or cells out of order")
                 before = number
-                yield number, {at: c for at, c in cells.items() if c["value"] not in (None, "")}
+                filled = {at: c for at, c in cells.items() if c["value"] not in (None, "")}
+                # Taken out, so that they do not add up over a long sheet.
+                look = parser.row_dimensions.pop(str(number), {})
+                yield number, filled, look.get("hidden") in ("1", "true")
 
 
 def _type_faults(

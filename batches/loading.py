@@ -65,6 +65,10 @@ class Chunk:
     # What reading alone has seen; `RowChecker.check` hands these on with its own.
     faults: list[Fault]
 
+    def cells(self, column: str) -> list[str]:
+        """The cells of one of the sheet's columns."""
+        return [str(cell) for cell in self.frame[column].to_list()]
+
 
 class Sheet:
     """A file whose header is in order; its rows can be gone through more than once."""

@@ -280,6 +280,15 @@ def asked_beforehand(folder: Path) -> list[Fault]:
         ]
 
 
+def hidden(folder: Path) -> list[Fault]:
+    book = openpyxl.Workbook()
+    for cells in (ROW, ROW.values(), SECOND.values()):
+        book.active.append(list(cells))
+    book.active.row_dimensions[2].hidden = True
+    book.save(folder / "pay.xlsx")
+    return faults_of(folder / "pay.xlsx")
+
+
 def without_a_list(folder: Path) -> list[Fault]:
     usual = account()
     capabilities = replace(usual.capabilities, services=False)
@@ -294,6 +303,7 @@ def at_etpay(**changes: str) -> Callable[[Path], list[Fault]]:
 SECOND = {**ROW, "reference_id": "SAL-2"}
 NAMED: Mapping[str, Callable[[Path], list[Fault]]] = {
     "`10,00` as amount in a file with commas": ragged,
+    "a row that is hidden or filtered out in XLSX": hidden,
     "the `reference_id` of the row before": lambda folder: faults_of(csv_of(folder, ROW, ROW)),
     "the `fields.iban` and `amount` of the row before": lambda f: repeated(f, [ROW, SECOND]),
     "the `fields.iban` and `amount` of the payout OLD-1": lambda f: repeated(f, [ROW], "OLD-1"),

@@ -63,6 +63,14 @@ def merged(area: str) -> bytes:
     return saved(book)
 
 
+def hidden_row(number: int) -> bytes:
+    book = openpyxl.Workbook()
+    for row in (H.split(","), CELLS, [], ["P-2", "1", "EUR", "DE89"]):
+        book.active.append(row)
+    book.active.row_dimensions[number].hidden = True
+    return saved(book)
+
+
 def rich() -> bytes:
     book = openpyxl.Workbook()
     book.active.append(H.split(","))
@@ -125,6 +133,9 @@ CASES: list[tuple[str, Callable[[], bytes], str]] = [
     ("a total row", lambda: workbook(CELLS, ["", "=SUM(B2:B2)"]), TOTAL),
     ("a note beside the table", lambda: workbook([*CELLS, None, "check"]), "2  ragged_row"),
     ("blank rows between", lambda: workbook(CELLS, [], ["P-2", 1, "EUR", "DE89"]), OK),
+    ("a hidden row", lambda: hidden_row(4), "4  hidden_row"),
+    ("a hidden blank row", lambda: hidden_row(3), OK),
+    ("a hidden header", lambda: hidden_row(1), OK),
     ("merged rows", lambda: merged("A2:A3"), "3 reference_id required"),
     ("a merged header", lambda: merged("A1:B1"), "no name for column 2"),
     ("a hidden sheet first", lambda: sheets("hidden", "visible"), OK),
