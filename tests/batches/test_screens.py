@@ -30,7 +30,7 @@ def test_many_faults_are_counted_by_kind_and_only_the_first_are_shown(tmp_path: 
         world.write([usd_row(number, amount="1,5") for number in range(60)])
         ended = world.paybatch("check", "p.csv", code=3)
         assert "... and 40 more." in ended.out
-        assert "not_plain_decimal 60" in ended.out
+        assert "60 x amount: not a plain decimal number, first at line 2" in ended.out
         assert "60. Nothing was stored or sent." in ended.err
 
 
