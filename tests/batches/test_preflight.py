@@ -188,3 +188,13 @@ def test_the_input_is_never_overwritten_by_its_faults(tmp_path: Path) -> None:
             "name one of these" in world.paybatch("check", "p.csv", "--errors", "w.pdf", code=2).err
         )
         assert (world.folder / "p.csv").read_bytes() == before
+
+
+def test_rows_beyond_the_list_of_faults_are_left_out_of_the_batch_too(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        # All but the first pay the same again: each is good by itself, and a fault beside the rest.
+        same = {"amount": "20.00", "fields.account": "5500999988"}
+        world.write([usd_row(number, **same) for number in range(LISTED_MAX + 30)])
+        stored = world.paybatch("submit", "p.csv", "--valid-rows-only", "--json").json
+        assert stored["rows"] == 1
+        assert world.query("SELECT reference_id FROM payouts") == [("T-0000",)]
