@@ -194,9 +194,9 @@ def desk(folder: Path, *flags: str) -> Any:
 def stored_twice(*, approve: bool) -> Scenario:
     def made(folder: Path) -> str:
         with desk(folder) as (preflight, checked):
-            batch_id = approval.store(checked(usd_row(1)), preflight, "maya")
+            batch_id = approval.store(checked(usd_row(1)), preflight, "maker")
             if approve:
-                approval.approve(batch_id, preflight.runtime, "carla")
+                approval.approve(batch_id, preflight.runtime, "checker")
             made_at = preflight.now.strftime("%Y-%m-%d")
             told = said(
                 lambda: approval.store(checked(usd_row(1), name="again.csv"), preflight, "")
@@ -218,15 +218,15 @@ def changed_meanwhile(folder: Path) -> str:
     with desk(folder) as (preflight, checked):
         plan = checked(usd_row(1))
         plan.path.write_text(plan.path.read_text().replace("11.25", "99.00"))
-        return said(lambda: approval.store(plan, preflight, "maya"))
+        return said(lambda: approval.store(plan, preflight, "maker"))
 
 
 def used_meanwhile(folder: Path) -> str:
     with desk(folder) as (preflight, checked):
         plan = checked(usd_row(1))
         other = checked(usd_row(1, amount="12.00"), name="other.csv")
-        approval.store(other, preflight, "maya")
-        return said(lambda: approval.store(plan, preflight, "maya"))
+        approval.store(other, preflight, "maker")
+        return said(lambda: approval.store(plan, preflight, "maker"))
 
 
 def not_covered(folder: Path) -> str:
@@ -240,7 +240,7 @@ def noted(folder: Path) -> str:
         same = {"amount": "5.00", "fields.account": "5500998877"}
         plan = checked(usd_row(1, **same), usd_row(2, **same))
         plan = replace(plan, parents=("7KXW2MN", "Q8GQSVM"))
-        return str(preflight.book.get(approval.store(plan, preflight, "maya")).note)
+        return str(preflight.book.get(approval.store(plan, preflight, "maker")).note)
 
 
 def no_account(folder: Path) -> str:

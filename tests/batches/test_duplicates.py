@@ -121,3 +121,13 @@ def test_a_reference_id_twice_is_told_in_the_file_and_against_what_is_stored(
             (4, "duplicate_reference"),
         ]
         assert stored in found[0]["expected"]
+
+
+def test_the_same_rows_in_another_order_are_told_row_by_row(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write(ROWS)
+        stored = world.paybatch("submit", "p.csv", "--json").json["batch_id"]
+        world.write(ROWS[::-1], "other.csv")
+        found = world.paybatch("check", "other.csv", "--allow-repeats", "--json", code=3).json
+        assert [fault["kind"] for fault in found["faults"]] == ["reference_used"] * 2
+        assert all(stored in fault["expected"] for fault in found["faults"])
