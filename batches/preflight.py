@@ -51,6 +51,10 @@ class Options:
     expect_count: int | None = None
     expect_totals: tuple[Money, ...] = ()
 
+    @property
+    def has_totals(self) -> bool:
+        return self.expect_count is not None or bool(self.expect_totals)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Funds:

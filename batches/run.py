@@ -69,10 +69,11 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
     book = preflight.book
     batch = book.by_file(preflight.file_hash(path))
     fresh = False
-    if batch is None:
+    # Control totals are looked at whenever they are stated, also of a file that is known.
+    if batch is None or options.has_totals:
         plan = preflight.examine(path)
         batch = plan.known_as
-        if batch is None:
+        if batch is None or plan.contradictions:
             if not choices.quiet:
                 screens.plan(plan)
             if not plan.is_payable:

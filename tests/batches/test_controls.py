@@ -99,6 +99,15 @@ def test_a_file_that_is_not_what_was_announced_is_refused_whole(tmp_path: Path) 
         assert "Refused: control total: 2 rows stated, the file has 3" in told.out
         assert world.nothing_is_stored()
         assert provider.ledger() == {}
+        # A file that is stored, or paid, is held against them all the same.
+        good = ("--expect-count", "3", "--valid-rows-only")
+        world.paybatch("run", "p.csv", "--yes", *good)
+        paid = provider.ledger()
+        for command in (("run", "p.csv", "--yes"), ("submit", "p.csv"), ("check", "p.csv")):
+            told = world.paybatch(*command, *wrong, code=3).out
+            assert "Refused: control total: 2 rows stated, the file has 3" in told
+        assert "finished" in world.paybatch("run", "p.csv", "--yes", *good, code=3).err
+        assert provider.ledger() == paid
         twice = ("--expect-total", "USD=1", "--expect-total", "USD=2")
         assert "twice for USD" in world.paybatch("check", "p.csv", *twice, code=2).err
         for bad in ("USD", "USD=1,5", "usd=1", "=1"):
