@@ -197,10 +197,10 @@ class LocalFolder:
         try:
             yield
         except OSError as error:
+            where = Path(os.fsdecode(error.filename2 or error.filename or self.path))
             raise InboxUnreachable(
-                f"{self.address} cannot be used: {error.strerror or error}"
-                f" ({Path(str(error.filename or self.address)).name}); check that it is there and"
-                " may be written to"
+                f"{where} cannot be used: {error.strerror or error}; check that its folder is"
+                " there and may be written to"
             ) from error
 
 

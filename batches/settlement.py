@@ -266,6 +266,9 @@ class _Settlement:
             if self.runtime.clock.stopping:
                 self.unripe += len(ripe) - at
                 break
+            if not _is_text(entry.name):
+                problems.append(f"a file's name is no UTF-8: {entry.name!a}; rename it")
+                continue
             late = self._is_late(entry, run)
             if late and self.schedule.after_cut_off == "next_day":
                 continue
@@ -338,3 +341,12 @@ def _has_age(entry: Entry, now: datetime, quiet_s: float) -> bool:
     if entry.modified_at is None:
         return False
     return entry.modified_at <= now - timedelta(seconds=quiet_s)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name can be stored, shown and sent: any bytes may be one on a disk."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -6,7 +6,6 @@ import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,9 @@ class SettlementWorld(ProviderWorld):
             "approval": "automatic",
             **schedule,
         }
-        self.general: dict[str, Any] = {}
-        if "approvals" in self.given:
-            self.general["approvals"] = self.given.pop("approvals")
+        # What is not the schedule's own goes to the other settings.
+        general = ("approvals", "mappings")
+        self.general = {name: self.given.pop(name) for name in general if name in self.given}
         clock = TwinClock()
         super().__init__(folder, PAYELATA, running, clock, {}, None, database_url)
         clock.move_to(datetime(2026, 3, 2, 1, 30, tzinfo=UTC))
@@ -165,6 +164,10 @@ class SettlementWorld(ProviderWorld):
             for each in ledger
         }
 
+    def spendable(self, usd: str) -> None:
+        """Have the account so much at the provider."""
+        self.control.post("balances", json={"USD": usd}).raise_for_status()
+
     def report(self, suffix: str, day: date = MONDAY) -> str:
         return (self.folder / "reports" / f"nightly.{day}{suffix}").read_text()
 
@@ -191,6 +194,3 @@ def settlement_world(
             yield made
         finally:
             made.close()
-
-
-__all__ = ["MONDAY", "SettlementWorld", "replace", "rows", "settlement_world"]
