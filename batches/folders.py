@@ -235,16 +235,15 @@ class RemoteFolder:
     def move(self, source: str, target: str, stamp: str | None) -> Moved:
         with self._using():
             there, here = self._find(target), self._find(source)
-            if there is not None and (here is None or here.bytes != there.bytes):
-                if here is None:
+            if here is None or (stamp is not None and here.stamp != stamp):
+                # What lies there was moved before; what lies here by now is another file.
+                if there is not None:
                     return "moved"
+                return "absent" if here is None else "replaced"
+            if there is not None and there.bytes != here.bytes:
                 # A copy that was cut off.
                 self._system.rm_file(self._at(target))
                 there = None
-            if here is None:
-                return "absent"
-            if stamp is not None and here.stamp != stamp:
-                return "moved" if there is not None else "replaced"
             if there is None:
                 self._system.makedirs(self._at(target).rpartition("/")[0], exist_ok=True)
                 self._system.cp_file(self._at(source), self._at(target))

@@ -303,7 +303,7 @@ def _lines(reason: str, faults: Sequence[Fault]) -> Sequence[str]:
     for fault in faults[:FAULTS_TOLD_MAX]:
         where = f"line {fault.line}" + (f", {fault.column}" if fault.column else "")
         found = f" (found {fault.value})" if fault.value else ""
-        lines.append(f"{where}: expected {fault.expected}{found}")
+        lines.append(f"{where}: expected {fault.expected.removeprefix('expected ')}{found}")
     if len(faults) > FAULTS_TOLD_MAX:
         lines.append(f"... and {len(faults) - FAULTS_TOLD_MAX:,} more.")
     if faults:

@@ -56,7 +56,9 @@ def _overdue_since(
     schedule: Schedule, last: Run | None, book: RunBook, now: datetime
 ) -> datetime | None:
     if last is not None and last.outcome == "open":
-        over_at = last.due_at if last.caught_up else last.watched_until
+        # What is in trouble is late from its beginning.
+        late = last.caught_up or last.problem is not None
+        over_at = last.due_at if late else last.watched_until
         return over_at if now > over_at else None
     since = book.first_known(schedule.name)
     if since is None:

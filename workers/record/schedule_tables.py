@@ -22,7 +22,15 @@ from sqlalchemy import (
 
 from workers.record.tables import UtcDateTime, metadata
 
-__all__ = ["FATES", "PLACES", "metadata", "schedule_files", "schedule_runs", "schedules"]
+__all__ = [
+    "FATES",
+    "PLACES",
+    "RUN_OUTCOMES",
+    "metadata",
+    "schedule_files",
+    "schedule_runs",
+    "schedules",
+]
 
 # Which worker has a schedule, and until when.
 schedules = Table(
