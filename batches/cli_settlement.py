@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from batches import local, screens
 from batches.command import json_option, load_settings, print_json, record
 from batches.local import Opened
 from batches.run import pay
-from batches.settlement import Settled, schedules_named, settle
+from batches.settlement import CLAIM_S, Settled, schedules_named, settle
 from batches.settlement_report import Reporter, gather, write_report
 from batches.summary import NEEDS_PERSON, PAID_ALL, SOME_FAILED, STOPPED
 from workers.errors import FileRefused, UsageError
@@ -24,6 +25,8 @@ from workers.runtime import Runtime
 from workers.schedules import Schedule
 from workers.standing import Standing, standings
 
+# Between two looks.
+WAIT_S = 1
 # Runs that `paybatch schedules` looks through for missed ones.
 LATEST = 30
 _FATES = {
@@ -69,21 +72,21 @@ def settle_(name: str | None, day: str | None, as_json: bool) -> int:
 
 
 def _look(schedule: Schedule, opened: Opened, day: date | None) -> Settled:
-    """Look once, and again where a file was too young to be taken: a cron job does not come back
-    soon.
+    """Look once; again where a worker that may be dead has it, or a file was too young to be taken:
+    a cron job does not come back soon.
     """
+    clock = opened.runtime.clock
     settled = settle(schedule, opened.runtime, day)
-    if settled.unripe:
-        opened.runtime.clock.sleep(schedule.quiet_s + 1)
-        again = settle(schedule, opened.runtime)
-        files = {file.id: file for one in (settled, again) for file in one.files}
-        return Settled(
-            schedule=schedule,
-            runs=again.runs or settled.runs,
-            files=list(files.values()),
-            unripe=again.unripe,
-        )
-    return settled
+    until = clock.monotonic() + CLAIM_S + WAIT_S
+    while settled.busy and clock.monotonic() < until and not clock.stopping:
+        clock.sleep(WAIT_S)
+        settled = settle(schedule, opened.runtime, day)
+    if not settled.unripe:
+        return settled
+    clock.sleep(schedule.quiet_s + WAIT_S)
+    again = settle(schedule, opened.runtime)
+    files = {file.id: file for one in (settled, again) for file in one.files}
+    return replace(again, runs=again.runs or settled.runs, files=list(files.values()))
 
 
 def _codes(settled: Settled) -> Sequence[int]:
@@ -107,7 +110,7 @@ def _pay(schedule: Schedule, opened: Opened) -> Sequence[int]:
     runs = book.unreported(schedule.name)
     for batch in [each for run in runs for each in _unsettled(run, runtime)]:
         codes.append(pay(batch, opened, None).exit_code)
-    if codes and book.claim(schedule.name, runtime.clock.now(), claim_s=60):
+    if codes and book.claim(schedule.name, runtime.clock.now(), claim_s=CLAIM_S):
         for run in runs:
             Reporter(schedule, runtime, book).keep_up(run, at_once=True)
         book.renew(schedule.name, None)

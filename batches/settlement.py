@@ -32,8 +32,8 @@ from workers.schedules import Schedule
 log = logging.getLogger(__name__)
 
 # A worker that is not heard of for so long has died: another carries on.
-CLAIM_S = 60
-RENEW_S = 15
+CLAIM_S = 30
+RENEW_S = 8
 # What one look takes; the next one takes the rest.
 FILES_MAX = 1_000
 

@@ -135,7 +135,7 @@ def test_people_are_those_of_the_batchs_events_where_there_are_any(tmp_path: Pat
 
 
 def test_it_is_written_at_once_then_now_and_then_and_at_the_end(world: SettlementWorld) -> None:
-    world.deliver("a.csv", rows(1, 1, simulate="path=process_pending>processed settle=172800"))
+    world.deliver("a.csv", rows(1, 1, simulate="path=process_pending>processed settle=86400"))
     world.at("02T02:30")
     world.settle()
     assert sums(world, "out") == {("USD", "queued"): Decimal("11.25")}
@@ -152,7 +152,7 @@ def test_it_is_written_at_once_then_now_and_then_and_at_the_end(world: Settlemen
     assert (one["count"], one["state"]) == ("1", "processing")
     assert int(one["age_s"]) > REPORT_EVERY_S
     assert not world.run().report_final
-    world.clock.sleep(timedelta(days=3).total_seconds())
+    world.clock.sleep(timedelta(days=1).total_seconds())
     world.pay()
     world.settle()
     assert sums(world, "out") == {("USD", "paid"): Decimal("11.25")}
