@@ -169,7 +169,7 @@ class LocalFolder:
             try:
                 with (
                     file.open("rb") as source,
-                    open(os.open(new, flags, 0o600 if private else 0o644), "wb") as copy,
+                    open(os.open(new, flags, 0o600 if private else 0o666), "wb") as copy,
                 ):
                     shutil.copyfileobj(source, copy)
                     copy.flush()

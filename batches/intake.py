@@ -12,7 +12,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from batches import approval, results
@@ -49,6 +49,9 @@ PLACE_OF: Mapping[str, str] = {
 # A remote file that is not here by then is tried again at the next look.
 FETCH_S_MAX = 600
 FAULTS_TOLD_MAX = 50
+# While so many rows are stored or sealed in one transaction, SQLite lets nobody renew a claim.
+_ROWS_QUICK = 20_000
+_LONG_S = 600
 # Leaves room for the date, the number and the endings of companions in a name of 255 bytes.
 _STEM_BYTES_MAX = 160
 _AUTOMATIC = ("automatic", "money")
@@ -130,6 +133,7 @@ class Intake:
     def _store(self, file: File, plan: Plan, preflight: Preflight, *, late: bool) -> File:
         file = self.book.note(file, fate="storing", plan_hash=plan.content_hash)
         room = plan.path.parent
+        self._have_time(plan.valid)
         try:
             batch_id = approval.store(plan, preflight, self.schedule.actor)
         except BatchExists as exists:
@@ -138,6 +142,12 @@ class Intake:
         except FileRefused as error:
             return self._refuse(file, str(error), room)
         return self._stored(file, batch_id, late=late)
+
+    def _have_time(self, rows: int) -> None:
+        """Keep the claim through one long transaction."""
+        if rows > _ROWS_QUICK:
+            until = self.runtime.clock.now() + timedelta(seconds=_LONG_S)
+            self.book.renew(self.schedule.name, until)
 
     def _stored(self, file: File, batch_id: str, *, late: bool) -> File:
         """Note a file's batch, and have it approved if that needs nobody."""
@@ -197,6 +207,8 @@ class Intake:
         waits = file.fate == "waiting" and file.waits_for in _AUTOMATIC
         if not waits or file.batch_id is None or not run.takes(self.runtime.clock.now()):
             return file
+        batch = BatchBook(self.runtime.store).get(file.batch_id)
+        self._have_time(batch.rows if batch is not None else 0)
         try:
             approval.approve(file.batch_id, self.runtime, self.schedule.actor)
         except (AccountFault, ProviderUnreachable) as error:

@@ -314,9 +314,11 @@ class _Settlement:
         self.files[file.id] = file
 
     def _is_late(self, entry: Entry, run: Run) -> bool:
-        if not run.takes(self.runtime.clock.now()):
+        now = self.runtime.clock.now()
+        if not run.takes(now):
             return True
-        return entry.modified_at is not None and entry.modified_at > run.takes_until
+        # A wrong clock may have given it a time that has not come yet: it is here by now.
+        return min(entry.modified_at or now, now) > run.takes_until
 
     def _ripe(self, intake: Intake) -> Sequence[Entry]:
         """The files that are complete: nothing of them has changed for a while."""

@@ -172,14 +172,14 @@ def test_a_private_file_is_its_owners_alone_and_a_report_is_not(tmp_path: Path) 
     source = tmp_path / "source"
     source.write_text("x")
     folder = open_folder(str(tmp_path / "reports"))
-    previous = os.umask(0)
+    previous = os.umask(0o027)
     try:
         folder.put(source, "private", private=True)
         folder.put(source, "shared", private=False)
     finally:
         os.umask(previous)
     modes = [stat.S_IMODE((tmp_path / "reports" / n).stat().st_mode) for n in ("private", "shared")]
-    assert modes == [0o600, 0o644]
+    assert modes == [0o600, 0o640]
     assert sorted(each.name for each in (tmp_path / "reports").iterdir()) == ["private", "shared"]
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from batches.settlement import CLAIM_S, settle
@@ -248,7 +249,7 @@ def test_a_file_that_is_still_being_written_is_left_alone(
 
 def test_a_file_from_the_future_is_looked_at_twice(world: SettlementWorld) -> None:
     world.at("02T02:30")
-    world.deliver("a.csv", rows(1, 2), age_s=-3600)
+    world.deliver("a.csv", rows(1, 2), age_s=-400 * 86_400)
     before = world.clock.now()
     world.settle()
     assert world.fates() == {"a.csv": "approved"}
@@ -405,6 +406,34 @@ def test_a_file_whose_name_nobody_can_read_keeps_no_other_from_being_paid(
         "open",
         "a file's name is no UTF-8: '\\udcff\\udcfe.csv'; rename it",
     )
+
+
+def test_an_inbox_that_fsspec_reaches_is_settled_like_a_folder(tmp_path: Path) -> None:
+    system = fsspec.filesystem("memory")
+    with settlement_world(tmp_path, inbox="memory://far/inbox") as world:
+        for name, first in (("a.csv", 1), ("b.csv", 3), ("c.csv", 1)):
+            amount = {"amount": "x"} if name == "b.csv" else {}
+            path = world.deliver(name, rows(first, first + 1, **amount))
+            system.pipe_file(f"/far/inbox/{name}", path.read_bytes())
+        system.pipe_file("/far/inbox/d.csv.part", b"x")
+        world.at("02T02:30")
+        world.settle()
+        world.pay()
+        world.settle()
+        assert world.fates() == {
+            "a.csv": "approved",
+            "b.csv": "refused",
+            "c.csv": "delivered_twice",
+        }
+        assert set(world.paid().values()) == {1}
+        assert [each.rpartition("/")[2] for each in system.ls("/far/inbox", detail=False)] == [
+            "d.csv.part",
+            "done",
+            "refused",
+        ]
+        assert len(system.ls("/far/inbox/refused")) == 5
+        assert len(system.ls("/far/reports")) == 2
+        system.rm("/far", recursive=True)
 
 
 def test_a_schedule_without_an_account_where_there_are_several_says_so(

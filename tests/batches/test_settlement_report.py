@@ -1,14 +1,12 @@
-"""The report of a run is true: sums, failures, files, people; written in time, and written anew."""
+"""The report of a run is true: sums, failures, files, people; in time, and written anew."""
 
 from __future__ import annotations
 
 import csv
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -16,13 +14,10 @@ import pytest
 from sqlalchemy import insert
 
 from batches import approval
-from batches.settlement_facts import Total
 from batches.settlement_report import COLUMNS, REPORT_EVERY_S, gather, write_report
 from tests.batches.cli_world import Row, card_row
 from tests.batches.settlement_world import SettlementWorld, rows, settlement_world
 from workers.errors import UsageError
-from workers.record.money import Currency, Money
-from workers.record.status import State
 from workers.record.tables import batch_events
 
 DECLINED = "status=process_failed resolution=declined_error"
@@ -251,59 +246,3 @@ def test_a_schedule_that_is_not_in_the_settings_any_more_still_has_its_reports(
     report = gather(world.run(), None, world.runtime)
     write_report(report, tmp_path / "r.html")
     assert "times are those of UTC" in (tmp_path / "r.html").read_text()
-
-
-# --- the page, and its sums ---
-
-
-class Page(HTMLParser):
-    """What a page has: its tags, and whatever could load or run something."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.outside: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        for name, value in attrs:
-            if name in ("src", "href", "srcset", "action") or name.startswith("on"):
-                self.outside.append(f"{tag} {name}={value}")
-
-
-def test_the_page_stands_alone_and_runs_nothing(world: SettlementWorld) -> None:
-    a_mixed_night(world)
-    text = world.report(".html")
-    page = Page(text)
-    assert page.outside == []
-    assert not {"script", "link", "img", "iframe", "object", "form"} & set(page.tags)
-    assert "url(" not in text
-    assert "default-src 'none'" in text
-    assert "@media print" in text
-
-
-def test_what_others_wrote_is_text_on_the_page_and_no_formula_in_the_table(
-    world: SettlementWorld,
-) -> None:
-    shutil.rmtree(world.inbox)
-    world.inbox.mkdir()
-    world.deliver("=1<script>alert(1)<&>.csv", rows(1, 1, amount="x"))
-    world.deliver("\x1b[31m\u202e.csv", rows(1, 1, amount="x"))
-    world.at("02T02:30")
-    world.settle()
-    text = world.report(".html")
-    assert "<script" not in text
-    assert "=1&lt;script&gt;alert(1)&lt;&amp;&gt;.csv" in text
-    assert "\x1b" not in text
-    assert "\u202e" not in text
-    assert "'=1<script>" in world.report(".csv")
-
-
-def test_a_total_is_the_sum_of_its_states() -> None:
-    usd = Currency.of("USD")
-    states = {State.PAID: (2, Money(300, usd)), State.HELD: (1, Money(50, usd))}
-    total = Total(account="main", currency=usd, states=states)
-    assert total.given == (3, Money(350, usd))
-    assert total.of(State.PAID, State.FAILED) == (2, Money(300, usd))
-    assert total.of(State.FAILED) == (0, Money(0, usd))

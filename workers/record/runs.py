@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from workers.calendars import Occasion
 from workers.errors import StaleState
 from workers.record.database import Database
 from workers.record.schedule_tables import schedule_files, schedule_runs, schedules
-from workers.record.tables import batches
+from workers.record.tables import UtcDateTime, batches
 
 # A schedule that is met for the first time so soon after its time is not late.
 FIRST_LOOK_S = 3_600
@@ -118,11 +118,15 @@ class RunBook:
         return self._claim_no is not None
 
     def renew(self, schedule: str, until: datetime | None) -> bool:
-        """Have our claim last longer, or end it (None); False: another worker has it by now."""
+        """Have our claim last at least until then, or end it (None); False: another worker has it
+        by now.
+        """
         ours = and_(schedules.c.name == schedule, schedules.c.claim_no == self._claim_no)
+        known, wanted = schedules.c.claimed_until, literal(until, UtcDateTime)
+        longer = case((known > wanted, known), else_=wanted) if until is not None else None
         with self.database.write() as connection:
             changed = connection.execute(
-                update(schedules).where(ours).values(claimed_until=until)
+                update(schedules).where(ours).values(claimed_until=longer)
             ).rowcount
         return bool(changed)
 

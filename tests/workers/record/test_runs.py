@@ -93,6 +93,15 @@ def test_one_of_many_workers_gets_a_schedule_until_its_claim_has_run_out(record:
         each.close()
 
 
+def test_a_claim_that_was_made_long_is_not_made_shorter_by_its_next_renewal(record: Record) -> None:
+    book, other = claimed(record), RunBook(record.database)
+    assert book.renew("nightly", NOW + timedelta(seconds=600))
+    assert book.renew("nightly", NOW + timedelta(seconds=60))
+    assert not other.claim("nightly", NOW + timedelta(seconds=599), claim_s=60)
+    assert book.renew("nightly", None)
+    assert other.claim("nightly", NOW, claim_s=60)
+
+
 def test_who_has_no_claim_any_more_notes_nothing(record: Record) -> None:
     first = claimed(record)
     run = begun(first)
