@@ -60,6 +60,10 @@ class Folder(Protocol):
         """
         ...
 
+    def find(self, name: str) -> Entry | None:
+        """The file of that name; None: there is none."""
+        ...
+
     def fetch(self, entry: Entry, to: Path, late: Callable[[], bool]) -> str | None:
         """Copy a file of the folder to a private file; the SHA-256 of its bytes.
 
@@ -127,6 +131,10 @@ class LocalFolder:
                 if is_wanted(each.name) and (entry := self._entry(each.name)) is not None:
                     found.append(entry)
         return sorted(found, key=lambda entry: (entry.modified_at or _NEVER, entry.name))
+
+    def find(self, name: str) -> Entry | None:
+        with self._using():
+            return self._entry(name)
 
     def fetch(self, entry: Entry, to: Path, late: Callable[[], bool]) -> str | None:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -223,6 +231,10 @@ class RemoteFolder:
             found = [_entry(each) for each in listed if each.get("type") == "file"]
         wanted = [each for each in found if is_wanted(each.name)]
         return sorted(wanted, key=lambda entry: (entry.modified_at or _NEVER, entry.name))
+
+    def find(self, name: str) -> Entry | None:
+        with self._using():
+            return self._find(name)
 
     def fetch(self, entry: Entry, to: Path, late: Callable[[], bool]) -> str | None:
         with self._using():

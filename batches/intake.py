@@ -16,6 +16,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from batches import approval, results
+from batches.control_totals import BYTES_MAX, SUFFIX, read_totals
 from batches.dispatch import dispatch
 from batches.faults import Fault
 from batches.folders import Entry, Folder
@@ -32,6 +33,7 @@ from workers.errors import (
     ProviderUnreachable,
 )
 from workers.record.batches import Batch, BatchBook
+from workers.record.money import Money
 from workers.record.runs import File, Run, RunBook
 from workers.runtime import Runtime
 from workers.schedules import Schedule
@@ -97,7 +99,23 @@ class Intake:
             twin = self.book.twin(file)
             if twin is not None:
                 return self._twin(file, twin, Path(room))
-            return self._check(file, path, late=late)
+            try:
+                count, sums = self._totals(entry.name, Path(room))
+            except FileRefused as error:
+                return self._refuse(file, str(error), Path(room))
+            return self._check(file, path, count, sums, late=late)
+
+    def _totals(self, name: str, room: Path) -> tuple[int | None, tuple[Money, ...]]:
+        """The control totals beside a file, where it must have some."""
+        if not self.schedule.control_totals:
+            return None, ()
+        beside = self.inbox.find(name + SUFFIX)
+        path = room / f"{_cut(name)}{SUFFIX}"
+        if beside is None or beside.bytes > BYTES_MAX:
+            raise FileRefused(f"{name}{SUFFIX} is gone, or is too large for control totals")
+        if self.inbox.fetch(beside, path, lambda: False) is None:
+            raise FileRefused(f"{name}{SUFFIX} was changed while it was read")
+        return read_totals(path)
 
     def _row(self, run: Run, entry: Entry, *, content_hash: str) -> File:
         return self.book.take(
@@ -110,12 +128,16 @@ class Intake:
             reason=None,
         )
 
-    def _check(self, file: File, path: Path, *, late: bool) -> File:
+    def _check(
+        self, file: File, path: Path, count: int | None, sums: tuple[Money, ...], *, late: bool
+    ) -> File:
         options = Options(
             account=self.account,
             valid_rows_only=self.schedule.valid_rows_only,
             allow_repeats=self.schedule.allow_repeats,
             mapping=self.runtime.settings.mappings.get(self.schedule.mapping or "", {}),
+            expect_count=count,
+            expect_totals=sums,
         )
         preflight = Preflight(self.runtime, options, self.runtime.clock.now())
         try:
@@ -276,6 +298,8 @@ class Intake:
             source, f"{wanted}/{placed_name(file)}", file.stamp if in_inbox else None
         )
         if moved == "moved":
+            if self.schedule.control_totals:
+                self.inbox.move(source + SUFFIX, f"{wanted}/{placed_name(file)}{SUFFIX}", None)
             return self.book.note(file, place=wanted)
         why = "was not there any more" if moved == "absent" else "was replaced by another file"
         log.warning("file not moved", extra={"schedule": file.schedule, "reason": why})

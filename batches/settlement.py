@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from batches.control_totals import SUFFIX
 from batches.folders import Entry, open_folder
 from batches.intake import PLACE_OF, Intake
 from batches.settlement_report import Reporter
@@ -257,10 +258,9 @@ class _Settlement:
     def _look(self, run: Run, intake: Intake) -> str | None:
         """Take what is complete, and approve what needs nobody; what kept a file from it."""
         self.unripe = 0
-        problems: list[str] = []
         for file in self.book.waiting(run.schedule):
             self._note(self._approved(file, run, intake))
-        ripe = self._ripe(intake)
+        ripe, problems = self._with_totals(self._ripe(intake))
         self.unripe += max(0, len(ripe) - FILES_MAX)
         for at, entry in enumerate(ripe[:FILES_MAX]):
             if self.runtime.clock.stopping:
@@ -279,6 +279,16 @@ class _Settlement:
             if problem is not None:
                 problems.append(problem)
         return "; ".join(dict.fromkeys(problems)) or None
+
+    def _with_totals(self, ripe: Sequence[Entry]) -> tuple[Sequence[Entry], list[str]]:
+        """The files that have all that they need beside them, and what the others lack."""
+        if not self.schedule.control_totals:
+            return ripe, []
+        names = {entry.name for entry in ripe}
+        files = [entry for entry in ripe if not entry.name.endswith(SUFFIX)]
+        lacking = [entry.name for entry in files if entry.name + SUFFIX not in names]
+        told = [f"{name} waits for its control totals, {name}{SUFFIX}" for name in lacking]
+        return [entry for entry in files if entry.name not in lacking], told
 
     def _take(self, entry: Entry, run: Run, intake: Intake, *, late: bool) -> str | None:
         try:

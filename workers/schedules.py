@@ -149,6 +149,8 @@ class Schedule(BaseModel):
     missed: Literal["catch_up", "report"] = "report"
     valid_rows_only: bool = False
     allow_repeats: bool = False
+    # Each file needs its control totals beside it: for a.csv, a.csv.totals.
+    control_totals: bool = False
     # A file is complete when nothing of it has changed for so long.
     quiet_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
 

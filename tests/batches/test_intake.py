@@ -147,6 +147,34 @@ def test_the_same_beneficiary_and_amount_again_are_refused_unless_that_is_allowe
             assert world.fates(TUESDAY) == {"b.csv": fate}
 
 
+def test_control_totals_beside_a_file_must_hold(tmp_path: Path) -> None:
+    with settlement_world(tmp_path, control_totals=True, cut_off="06:00") as world:
+        # 11.25 + 12.25
+        for name, first, totals in (
+            ("good.csv", 1, "count=2\nUSD=23.50\n"),
+            ("few.csv", 3, "count=3\n"),
+            ("odd.csv", 5, "USD\n"),
+        ):
+            world.deliver(name, rows(first, first + 1))
+            world.deliver(f"{name}.totals", totals)
+        path = world.deliver("alone.csv", rows(7, 8))
+        world.at("02T02:30")
+        world.settle()
+        assert world.fates() == {"good.csv": "approved", "few.csv": "refused", "odd.csv": "refused"}
+        reasons = {file.name: file.reason or "" for file in world.files()}
+        assert reasons["few.csv"] == ("few.csv: control total: 3 rows expected, the file has 2")
+        assert reasons["odd.csv"].startswith("odd.csv.totals, line 1: expected count=NUMBER or")
+        assert len([each for each in world.lying("refused") if each.endswith(".totals")]) == 2
+        assert len(world.lying("done")) == 2
+        assert world.lying() == ["alone.csv"]
+        assert world.run().problem == "alone.csv waits for its control totals, alone.csv.totals"
+        world.deliver("alone.csv.totals", "count=2")
+        world.settle()
+        assert world.fates()["alone.csv"] == "approved"
+        assert not path.exists()
+        assert world.run().problem is None
+
+
 # --- delivered twice ---
 
 
