@@ -13,7 +13,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -281,22 +281,16 @@ class Reporter:
 
     def keep_up(self, run: Run, *, at_once: bool = False) -> None:
         """Write a run's reports if they are due: when it is over, when all of it is settled, and
-        now and then in between.
+        now and then in between, and after it for as long as paid payouts are watched.
 
         Args:
             at_once: write them even if they were written a moment ago.
         """
         now = self.runtime.clock.now()
-        complete = self._is_complete(run)
-        rested = run.reported_at is None or now - run.reported_at >= timedelta(
-            seconds=REPORT_EVERY_S
-        )
-        unfinished = run.outcome != "open" and (run.finished_at or now) > (
-            run.reported_at or _NEVER
-        )
-        if not (complete or rested or unfinished or at_once):
-            return
+        settles = run.settled_at is None and self._is_complete(run)
         if run.outcome == "open" and not self.book.of(run):
+            return
+        if not (settles or at_once or _is_due(run, now)):
             return
         report = gather(run, self.schedule, self.runtime)
         digest = _digest(report)
@@ -307,13 +301,24 @@ class Reporter:
             log.error("report not written", extra={"schedule": run.schedule, "reason": error})
             self.book.change(run, problem=run.problem or f"{_UNWRITTEN}{error}")
             return
-        written = {"report_digest": digest, "reported_at": now, "report_final": complete}
+        settled_at = now if settles else run.settled_at
+        written: dict[str, Any] = {
+            "report_digest": digest,
+            "reported_at": now,
+            "settled_at": settled_at,
+            "report_final": settled_at is not None and self._is_final(report, settled_at, now),
+        }
         if (run.problem or "").startswith(_UNWRITTEN):
             written["problem"] = None
         self.book.change(run, **written)
 
+    def _is_final(self, report: Report, settled_at: datetime, now: datetime) -> bool:
+        """Whether no money can come back any more, as far as anybody looks."""
+        watched = timedelta(days=self.runtime.settings.watch_paid_days)
+        return not report.totals or now - settled_at >= watched
+
     def _is_complete(self, run: Run) -> bool:
-        """Whether nothing of a run can change any more by itself or by a decision."""
+        """Whether every file of a run is dealt with, and every payout of it final."""
         if run.outcome == "open":
             return False
         batches = BatchBook(self.runtime.store)
@@ -336,7 +341,10 @@ class Reporter:
                 folder.put(out, out.name, private=False)
 
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
+def _is_due(run: Run, now: datetime) -> bool:
+    if run.reported_at is None or now - run.reported_at >= timedelta(seconds=REPORT_EVERY_S):
+        return True
+    return run.finished_at is not None and run.finished_at > run.reported_at
 
 
 def _digest(report: Report) -> str:

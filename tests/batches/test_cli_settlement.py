@@ -143,6 +143,21 @@ def test_killed_in_the_middle_it_is_carried_on_by_the_next_command(
     assert [len(list((inbox / place).iterdir())) for place in ("done", "refused")] == [1, 2]
 
 
+def test_two_commands_at_once_make_one_run(at_provider: tuple[World, Provider, Path]) -> None:
+    world, provider, inbox = at_provider
+    for number in range(4):
+        deliver(world, f"{number}.csv", 10 * number + 1, 10 * number + 5)
+    arguments = ("settle", "--schedule", "nightly", "--date", today())
+    with world.start(*arguments) as first, world.start(*arguments) as second:
+        ended = [first.wait(), second.wait()]
+    assert [one.code for one in ended] == [0, 0], ended
+    assert world.one("SELECT count(*) FROM schedule_runs") == 1
+    assert world.one("SELECT count(*) FROM batches") == 4
+    assert world.count("paid") == 20
+    assert paid_once(provider)
+    assert len(list((inbox / "done").iterdir())) == 4
+
+
 def test_a_dead_workers_schedule_is_waited_for(at_provider: tuple[World, Provider, Path]) -> None:
     world, _, _ = at_provider
     world.paybatch("settle")

@@ -361,7 +361,7 @@ def test_a_file_that_is_taken_away_before_it_was_stored_is_told_of(world: Settle
     [file] = world.files()
     assert (file.fate, file.place) == ("taken", "gone")
     assert "taken out of the inbox" in (file.reason or "")
-    assert world.run().report_final
+    assert world.run().settled_at is not None
 
 
 def test_a_run_that_was_begun_and_not_carried_through_failed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from batches import approval
 from batches.settlement import CLAIM_S
 from tests.batches.settlement_world import MONDAY, SettlementWorld, rows, settlement_world
 from tests.workers.crash_world import Died
@@ -170,7 +171,7 @@ def check(world: SettlementWorld, given: dict[str, bytes], day: date, first: int
     ours = {int(name.removeprefix("T-")) for name in paid if int(name[2:]) >= first}
     assert ours == {first, first + 1, first + 4, first + 6}
     assert world.outcomes()[str(day)] == "finished"
-    assert world.run(day).report_final
+    assert world.run(day).settled_at is not None
     assert f"nightly.{day}.html" in os.listdir(world.folder / "reports")
 
 
@@ -198,3 +199,37 @@ def test_a_worker_killed_at_any_step_loses_no_file_and_pays_nothing_twice(
             day += timedelta(days=1)
         record_property("steps at which a settlement was killed", died)
         assert died > 10
+
+
+@pytest.mark.parametrize("decision", ["approved", "rejected"])
+def test_a_worker_killed_while_a_file_follows_its_decision_leaves_it_to_the_next(
+    tmp_path: Path, decision: str
+) -> None:
+    every_day = "mon tue wed thu fri sat sun"
+    with settlement_world(tmp_path, approval="person", business_days=every_day) as world:
+        died, day = 0, MONDAY
+        while True:
+            number = 10 * (day - MONDAY).days
+            given = world.deliver("a.csv", rows(number, number + 1)).read_bytes()
+            world.clock.move_to(datetime.combine(day, time(2, 30), UTC))
+            world.settle()
+            batch_id = world.batch("a.csv", day).id
+            if decision == "approved":
+                world.approve(batch_id)
+            else:
+                approval.reject(batch_id, world.runtime, "bob", "")
+            if not die(world, Death(died)):
+                break
+            died += 1
+            world.clock.sleep(CLAIM_S + 1)
+            world.settle()
+            [file] = world.files(day)
+            assert file.fate == decision
+            name = f"a.{day}-{file.id}.csv"
+            assert (world.inbox / file.place / name).read_bytes() == given
+            assert file.place == ("done" if decision == "approved" else "refused")
+            assert (world.lying(), world.lying("waiting")) == ([], [])
+            day += timedelta(days=1)
+        assert died > 4
+        world.pay()
+        assert len(world.paid()) == (2 * died + 2 if decision == "approved" else 0)

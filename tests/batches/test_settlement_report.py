@@ -146,12 +146,12 @@ def test_it_is_written_at_once_then_now_and_then_and_at_the_end(world: Settlemen
     [one] = section(world, "open")
     assert (one["count"], one["state"]) == ("1", "processing")
     assert int(one["age_s"]) > REPORT_EVERY_S
-    assert not world.run().report_final
+    assert world.run().settled_at is None
     world.clock.sleep(timedelta(days=1).total_seconds())
     world.pay()
     world.settle()
     assert sums(world, "out") == {("USD", "paid"): Decimal("11.25")}
-    assert world.run().report_final
+    assert world.run().settled_at is not None
 
 
 def test_what_a_person_approves_days_later_is_still_reported_of_its_run(tmp_path: Path) -> None:
@@ -166,24 +166,48 @@ def test_what_a_person_approves_days_later_is_still_reported_of_its_run(tmp_path
         world.settle()
         assert sums(world, "out") == {("USD", "paid"): Decimal("23.50")}
         assert "ann" in world.report(".html")
-        assert world.run().report_final
+        assert world.run().settled_at is not None
 
 
 def test_a_held_payout_keeps_the_report_open_until_somebody_decides(world: SettlementWorld) -> None:
     a_mixed_night(world)
-    assert not world.run().report_final
+    assert world.run().settled_at is None
     approval.resolve("T-0003", "failed", world.runtime, actor="a", reason="asked", account=None)
     world.settle()
-    assert world.run().report_final
+    assert world.run().settled_at is not None
     assert ("USD", "held") not in sums(world, "out")
 
 
-def test_a_report_that_is_final_and_unchanged_is_not_written_again(world: SettlementWorld) -> None:
+def test_money_that_comes_back_after_all_was_settled_is_still_reported(tmp_path: Path) -> None:
+    with settlement_world(tmp_path) as world:
+        world.deliver("a.csv", rows(1, 1, simulate="returned=7200"))
+        world.at("02T02:30")
+        world.settle()
+        world.pay()
+        world.settle()
+        assert sums(world, "out") == {("USD", "paid"): Decimal("11.25")}
+        assert world.run().settled_at is not None
+        assert not world.run().report_final
+        for _ in range(48):
+            world.clock.sleep(3600)
+            world.step()
+        world.settle()
+        assert sums(world, "out") == {("USD", "returned"): Decimal("11.25")}
+        assert [row["reference_id"] for row in section(world, "failure")] == ["T-0001"]
+
+
+def test_when_nothing_is_watched_any_more_a_report_is_final_and_let_be(
+    world: SettlementWorld,
+) -> None:
     world.deliver("a.csv", rows(1, 2))
     world.at("02T02:30")
     world.settle()
     world.pay()
     world.settle()
+    assert not world.run().report_final
+    world.clock.sleep(timedelta(days=world.runtime.settings.watch_paid_days).total_seconds())
+    world.settle()
+    assert world.run().report_final
     path = world.folder / "reports" / "nightly.2026-03-02.html"
     path.unlink()
     world.clock.sleep(REPORT_EVERY_S * 3)

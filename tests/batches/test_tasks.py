@@ -43,7 +43,7 @@ def test_two_beats_and_two_workers_settle_a_schedule_once(tmp_path: Path) -> Non
         until(lambda: world.count("paid") == 12, limit_s=120)
         runs = world.query("SELECT outcome FROM schedule_runs")
         assert runs == [("finished",)]
-        until(lambda: world.one("SELECT report_final FROM schedule_runs"), limit_s=60)
+        until(lambda: world.one("SELECT settled_at FROM schedule_runs"), limit_s=60)
         assert world.one("SELECT count(*) FROM batches") == 3
         ledger = cluster.provider.ledger().values()
         assert all(sum(len(one["releases"]) for one in each["invoices"]) == 1 for each in ledger)

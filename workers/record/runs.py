@@ -43,6 +43,7 @@ class Run:
     looked_at: datetime | None
     finished_at: datetime | None
     problem: str | None
+    settled_at: datetime | None
     report_digest: str | None
     reported_at: datetime | None
     report_final: bool

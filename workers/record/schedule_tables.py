@@ -64,6 +64,8 @@ schedule_runs = Table(
     Column("finished_at", UtcDateTime),
     # What keeps it from going on; or why it failed or was missed.
     Column("problem", Text),
+    # When all of its payouts were final for the first time: paid ones are still watched.
+    Column("settled_at", UtcDateTime),
     # Of its reports: what the last ones told, when they were written, whether anything may change.
     Column("report_digest", Text),
     Column("reported_at", UtcDateTime),

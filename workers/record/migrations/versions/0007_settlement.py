@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("looked_at", _TIME),
         sa.Column("finished_at", _TIME),
         sa.Column("problem", sa.Text()),
+        sa.Column("settled_at", _TIME),
         sa.Column("report_digest", sa.Text()),
         sa.Column("reported_at", _TIME),
         sa.Column("report_final", sa.Boolean(), nullable=False),
