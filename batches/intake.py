@@ -7,12 +7,16 @@ stored once, and a batch belongs to one file: whatever is delivered twice is ref
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from batches import approval, results
@@ -51,6 +55,10 @@ PLACE_OF: Mapping[str, str] = {
 # A remote file that is not here by then is tried again at the next look.
 FETCH_S_MAX = 600
 FAULTS_TOLD_MAX = 50
+# A file that is being checked lies in a private folder of this name; what a dead worker left there
+# is of no use to anybody.
+_ROOM = "paybatch-intake-"
+_ROOM_KEPT_S = 86_400
 # While so many rows are stored or sealed in one transaction, SQLite lets nobody renew a claim.
 _ROWS_QUICK = 20_000
 _LONG_S = 600
@@ -83,7 +91,7 @@ class Intake:
             InboxUnreachable: the inbox cannot be used.
         """
         bytes_max = self.runtime.settings.bytes_max
-        with tempfile.TemporaryDirectory(prefix="paybatch-") as room:
+        with tempfile.TemporaryDirectory(prefix=_ROOM) as room:
             path = Path(room) / _cut(entry.name)
             if entry.bytes > bytes_max:
                 file = self._row(run, entry, content_hash="")
@@ -305,6 +313,21 @@ class Intake:
         log.warning("file not moved", extra={"schedule": file.schedule, "reason": why})
         told = f"{file.reason or file.fate}; the file itself {why} when it was to be moved"
         return self.book.note(file, place="gone", reason=told)
+
+
+def forget_rooms(now: datetime) -> int:
+    """Remove the copies of files that workers of this user left on this machine when they died; how
+    many there were.
+    """
+    forgotten = 0
+    for room in Path(tempfile.gettempdir()).glob(f"{_ROOM}*"):
+        with contextlib.suppress(OSError):
+            found = room.lstat()
+            old = now.timestamp() - found.st_mtime > _ROOM_KEPT_S
+            if old and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                shutil.rmtree(room)
+                forgotten += 1
+    return forgotten
 
 
 def placed_name(file: File) -> str:

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 
 from batches.control_totals import SUFFIX
 from batches.folders import Entry, open_folder
-from batches.intake import PLACE_OF, Intake
+from batches.intake import PLACE_OF, Intake, forget_rooms
 from batches.settlement_report import Reporter
 from workers import calendars
 from workers.errors import (
@@ -124,6 +124,7 @@ class _Settlement:
 
     def made(self, since: datetime, day: date | None) -> Settled:
         self._begin(since, day)
+        forget_rooms(self.runtime.clock.now())
         runs: list[Run] = []
         try:
             intake = self._intake()
@@ -158,7 +159,7 @@ class _Settlement:
             catches_up = missed and self.schedule.missed == "catch_up"
             outcome = "missed" if missed and not catches_up else "open"
             if self.book.begin(name, one, now, outcome=outcome, caught_up=catches_up):
-                log.info("run begun", extra={"schedule": name, "status": outcome})
+                log.info("run begun", extra={"schedule": name, "outcome": outcome})
         if day is not None:
             self._begin_again(day, now)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from batches import approval
+from batches.intake import forget_rooms
 from batches.preflight import Options, Preflight
 from tests.batches.settlement_world import MONDAY, SettlementWorld, rows, settlement_world
 
@@ -372,3 +374,23 @@ def test_a_very_long_name_is_cut_and_keeps_its_ending(world: SettlementWorld) ->
     assert done == f"{'ö' * 80}.2026-03-02-2.csv"
     assert all(len(os.fsencode(each)) < 255 for each in world.lying("refused"))
     assert world.run(MONDAY).outcome == "finished"
+
+
+def test_what_a_dead_worker_left_of_a_file_is_removed_after_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    now = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
+    for name, age_s in (("paybatch-intake-old", 86_500), ("paybatch-intake-new", 60), ("x", 1e6)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.csv").write_text("x")
+        then = now.timestamp() - age_s
+        os.utime(tmp_path / name, (then, then))
+    (tmp_path / "paybatch-intake-link").symlink_to(tmp_path / "x")
+    assert forget_rooms(now) == 1
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "paybatch-intake-link",
+        "paybatch-intake-new",
+        "x",
+    ]
+    assert (tmp_path / "x" / "a.csv").exists()
