@@ -10,11 +10,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from batches import approval
 from batches.settlement import Settled, settle
 from tests.batches.cli_world import Row, usd_row
+from tests.conftest_servers import PostgresServer
 from tests.workers.kinds import KINDS, Kind
 from tests.workers.provider_world import BUDGETS, ProviderWorld, TwinClock
 from tests.worlds import settings
@@ -194,3 +196,15 @@ def settlement_world(
             yield made
         finally:
             made.close()
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database; the test is parametrised with its kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/paybatch.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create()
+    yield url
+    server.drop(url)

@@ -13,27 +13,21 @@ import fsspec
 import pytest
 
 from batches.settlement import CLAIM_S, settle
-from tests.batches.settlement_world import MONDAY, SettlementWorld, rows, settlement_world
-from tests.conftest_servers import PostgresServer, postgres_server
+from tests.batches.settlement_world import (
+    MONDAY,
+    SettlementWorld,
+    database_url,
+    rows,
+    settlement_world,
+)
+from tests.conftest_servers import postgres_server
 from tests.workers.record.conftest import BOTH, together
 from workers.errors import UsageError
 from workers.record.runs import RunBook
 
-__all__ = ["postgres_server"]
+__all__ = ["database_url", "postgres_server"]
 
 TUESDAY = date(2026, 3, 3)
-
-
-@pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of an empty database; the test is parametrised with its kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/paybatch.db"
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    url = server.create()
-    yield url
-    server.drop(url)
 
 
 both = pytest.mark.parametrize("database_url", BOTH, indirect=True)

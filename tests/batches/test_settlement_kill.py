@@ -22,13 +22,22 @@ from sqlalchemy import Connection
 
 from batches import approval
 from batches.settlement import CLAIM_S
-from tests.batches.settlement_world import MONDAY, SettlementWorld, rows, settlement_world
+from tests.batches.settlement_world import (
+    MONDAY,
+    SettlementWorld,
+    database_url,
+    rows,
+    settlement_world,
+)
+from tests.conftest_servers import postgres_server
 from tests.workers.crash_world import Died
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
 from workers.record.due import DueWork
 from workers.record.store import Store
 from workers.runtime import Runtime
+
+__all__ = ["database_url", "postgres_server"]
 
 _CHANGING = ("os.rename", "os.remove", "os.link", "os.mkdir", "open")
 
@@ -116,6 +125,8 @@ def mortal(world: SettlementWorld, death: Death) -> Runtime:
 def die(world: SettlementWorld, death: Death) -> bool:
     """Let a worker settle until it dies; False: it got through."""
     living, world.runtime = world.runtime, mortal(world, death)
+    # What a dead worker leaves in its temporary folder goes with the test's own.
+    usual, tempfile.tempdir = tempfile.tempdir, str(world.folder)
     _now.append((death, world.folder))
     try:
         world.settle()
@@ -123,16 +134,11 @@ def die(world: SettlementWorld, death: Death) -> bool:
         return True
     finally:
         _now.clear()
+        tempfile.tempdir = usual
         world.runtime.database.close()
         world.runtime = living
     # The thread that keeps the claim, or a sweep in the background, may have met it.
     return death.dead
-
-
-@pytest.fixture(autouse=True)
-def _own_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a dead worker leaves in its temporary folder goes with the test's own."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def deliver(world: SettlementWorld, first: int) -> dict[str, bytes]:
@@ -175,14 +181,21 @@ def check(world: SettlementWorld, given: dict[str, bytes], day: date, first: int
     assert f"nightly.{day}.html" in os.listdir(world.folder / "reports")
 
 
-# Each has every fourth step, so that they can run beside each other.
-@pytest.mark.parametrize("first_step", range(4))
+# Each has its own share of the steps, so that they can run beside each other. What a commit leaves
+# behind is the same on both databases; PostgreSQL gets a part of them.
+@pytest.mark.parametrize(
+    ("database_url", "first_step", "stride"),
+    [*(("sqlite", each, 4) for each in range(4)), ("postgresql", 1, 5)],
+    indirect=["database_url"],
+)
 @pytest.mark.timeout(500)
 def test_a_worker_killed_at_any_step_loses_no_file_and_pays_nothing_twice(
-    tmp_path: Path, first_step: int, record_property: Any
+    tmp_path: Path, database_url: str, first_step: int, stride: int, record_property: Any
 ) -> None:
     every_day = "mon tue wed thu fri sat sun"
-    with settlement_world(tmp_path, valid_rows_only=True, business_days=every_day) as world:
+    with settlement_world(
+        tmp_path, database_url=database_url, valid_rows_only=True, business_days=every_day
+    ) as world:
         died, at, done, day = 0, first_step, False, MONDAY
         while True:
             number = 10 * (day - MONDAY).days
@@ -195,7 +208,9 @@ def test_a_worker_killed_at_any_step_loses_no_file_and_pays_nothing_twice(
             world.clock.sleep(CLAIM_S + 1)
             world.settle()
             check(world, given, day, number)
-            at, done = (at, True) if not done and death.met[-1] == "commit" else (at + 4, False)
+            at, done = (
+                (at, True) if not done and death.met[-1] == "commit" else (at + stride, False)
+            )
             day += timedelta(days=1)
         record_property("steps at which a settlement was killed", died)
         assert died > 10
