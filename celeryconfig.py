@@ -88,8 +88,19 @@ worker_send_task_events = True
 task_send_sent_event = False
 worker_hijack_root_logger = False
 
+# Settlement reads files, which is the business of `batches`; `workers` never imports that. So its
+# task is named here, and a worker without schedules does not load what reads files.
+imports = ("batches.tasks",) if _settings.schedules else ()
+
 beat_schedule = {
     # Ticks that nobody took in time are worthless; the next one finds the same work.
     "dispatch": {"task": "workers.tasks.dispatch", "schedule": 1.0, "options": {"expires": 5}},
     "sweep": {"task": "workers.tasks.sweep", "schedule": 2.0, "options": {"expires": 5}},
 }
+if _settings.schedules:
+    # It carries nothing, and asks what is due: two beats, or a tick that is lost, change nothing.
+    beat_schedule["settle"] = {
+        "task": "paybatch.settle",
+        "schedule": 20.0,
+        "options": {"queue": SWEEP, "expires": 60},
+    }

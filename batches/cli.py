@@ -26,6 +26,7 @@ from batches.cli_account import (
 from batches.cli_cluster import migrate
 from batches.cli_health import health_
 from batches.cli_recovery import freeze, reconcile, resume
+from batches.cli_settlement import report_, schedules_, settle_
 from batches.command import (
     account_option,
     after_pause,
@@ -383,5 +384,6 @@ def resolve(
 for _command in (
     *(balance, services, template, providers, simulator, webhooks, doctor),
     *(freeze, reconcile, resume, migrate, health_),
+    *(settle_, schedules_, report_),
 ):
     cli.add_command(_command)

@@ -20,8 +20,10 @@ from workers.providers.port import Service
 from workers.record.accounts import PROBED, Pause
 from workers.record.money import Currency
 from workers.record.restores import RESTORE
+from workers.record.runs import RunBook
 from workers.runtime import Account, Runtime
 from workers.settings import Settings
+from workers.standing import standings
 
 BROKER_TIMEOUT_S = 3
 # Beat asks for a sweep every 2 s; this long without one is no hiccup.
@@ -62,6 +64,7 @@ def examine_installation(load: Callable[[], Settings]) -> Sequence[Finding]:
             if not settings.embedded:
                 findings += [_clock(runtime), _sweep(runtime), _waiting(runtime)]
             findings += [_account(account, runtime) for account in runtime.accounts.values()]
+            findings += _schedules(runtime)
     except OperatorError as error:
         findings.append(Finding("database and key", False, str(error), error.exit_code))
     return findings
@@ -138,6 +141,21 @@ def _account(account: Account, runtime: Runtime) -> Finding:
     if put_back is not None:
         detail += f"; creates are looked up first, since a restore at {put_back:%Y-%m-%d %H:%M} UTC"
     return Finding(what, True, detail)
+
+
+def _schedules(runtime: Runtime) -> Sequence[Finding]:
+    """Whether each schedule's runs are made."""
+    now, book = runtime.clock.now(), RunBook(runtime.database)
+    findings = []
+    for one in standings(runtime.settings.schedules, book, now):
+        what = f"schedule {one.schedule.name}"
+        if one.trouble is not None:
+            findings.append(Finding(what, False, one.trouble, 1))
+            continue
+        due = f"{one.following.due_at:%Y-%m-%d %H:%M} UTC" if one.following else "never"
+        last = f"the last was of {one.last.business_date}" if one.last else "none was made yet"
+        findings.append(Finding(what, True, f"the next run is due {due}; {last}"))
+    return findings
 
 
 def mending(pause: Pause) -> str:

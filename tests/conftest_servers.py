@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from tests.worlds import give_up
 from workers.record.database import Database
-from workers.record.tables import metadata
+from workers.record.schedule_tables import metadata
 
 START_TRIES = 3
 # The data need not outlive the tests.

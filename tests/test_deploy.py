@@ -51,7 +51,9 @@ NAME = r"\b(?:paybatch_\w+|up\b)"
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     """Each metric's labels and their values, as a real answer has them."""
-    runtime = Runtime.open(settings(tmp_path_factory.mktemp("deploy")), HandClock())
+    nightly = {"name": "nightly", "time": "02:30", "time_zone": "UTC", "inbox": "inbox"}
+    chosen = settings(tmp_path_factory.mktemp("deploy"), schedules=[nightly])
+    runtime = Runtime.open(chosen, HandClock())
     counts = {Kind(step, answer, 25): Count(1, 1) for step in (*Step, "ask") for answer in ANSWERS}
     CallBook(runtime.database).add("main", counts)
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))

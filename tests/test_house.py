@@ -38,6 +38,7 @@ TESTED_BY = {
     "workers/payment.py": "workers/test_crash_points.py",
     "workers/sweep.py": "workers/test_crash_points.py",
     "workers/runtime.py": "workers/test_crash_points.py",
+    "workers/record/schedule_tables.py": "workers/record/test_database.py",
     "workers/record/tables.py": "workers/record/test_database.py",
     "workers/record/answers.py": "workers/record/test_batches.py",
     "workers/record/rows.py": "workers/record/test_store.py",

@@ -18,6 +18,7 @@ PaybatchError
 │   ├── AccountFault           the provider account cannot be used: key, path, balance (6)
 │   ├── ProviderUnreachable    the provider did not answer a question asked before money moves (6)
 │   ├── BrokerUnreachable      the broker took no messages; the payouts stay due (1)
+│   ├── InboxUnreachable       an inbox or a folder of reports cannot be used (1)
 │   ├── SimulatorError         the local stand-in could not be started (1)
 │   └── VaultError             stored data cannot be opened: wrong key, or it was changed (1)
 └── DeveloperError             a bug in Paybatch
@@ -113,6 +114,10 @@ class ProviderUnreachable(OperatorError):
 
 class BrokerUnreachable(OperatorError):
     """The broker did not take the messages; their payouts stay due."""
+
+
+class InboxUnreachable(OperatorError):
+    """An inbox or a folder of reports cannot be used."""
 
 
 class SimulatorError(OperatorError):

@@ -18,7 +18,7 @@ LogFormat = Literal["text", "json"]
 
 FIELDS = (
     # What it is about.
-    *("batch_id", "reference_id", "payout_id", "account"),
+    *("batch_id", "reference_id", "payout_id", "account", "schedule"),
     # A step of a payout, and what became of it.
     *("step", "outcome", "state"),
     # Deliveries and questions of providers.

@@ -31,9 +31,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from workers.record.calls import BEYOND, UP_TO_MS, Count, Counted
 from workers.record.figures import AGING, FigureBook, Figures
+from workers.record.runs import RunBook
+from workers.record.schedule_tables import RUN_OUTCOMES
 from workers.record.status import State
 from workers.runtime import Runtime
 from workers.settings import is_loopback
+from workers.standing import Standing, standings
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class Page(Collector):
     # The revision of the database's tables.
     schema: str
     took_s: float
+    standings: Sequence[Standing] = ()
 
     def text(self) -> bytes:
         """In Prometheus's text format 0.0.4."""
@@ -80,6 +84,7 @@ class Page(Collector):
         yield from self._work()
         yield from self._accounts()
         yield from self._webhooks()
+        yield from self._schedules()
         yield _durations(self.figures.calls)
 
     def _age(self, since: datetime | None) -> float:
@@ -185,6 +190,31 @@ class Page(Collector):
             "account",
         )
 
+    def _schedules(self) -> Iterator[Metric]:
+        yield _gauge(
+            "paybatch_schedule_overdue_seconds",
+            "Since when a schedule's run should have been begun, or be over; 0 if it is in time.",
+            [((one.schedule.name,), self._age(one.overdue_since)) for one in self.standings],
+            "schedule",
+        )
+        yield _gauge(
+            "paybatch_schedule_last_run",
+            "1 for how the last run of a schedule ended, or that it is open.",
+            [
+                ((one.schedule.name, outcome), 1 if one.last and one.last.outcome == outcome else 0)
+                for one in self.standings
+                for outcome in RUN_OUTCOMES
+            ],
+            "schedule",
+            "outcome",
+        )
+        yield _gauge(
+            "paybatch_schedule_files_waiting",
+            "Files of a schedule whose batches wait for money or a person.",
+            [((one.schedule.name,), one.waiting) for one in self.standings],
+            "schedule",
+        )
+
 
 def _gauge(name: str, told: str, samples: Iterable[_Sample], *labels: str) -> Metric:
     family = GaugeMetricFamily(name, told, labels=labels)
@@ -244,7 +274,9 @@ class MetricsEndpoint:
         try:
             figures = self._book.figures(clock.now())
             schema = self._runtime.database.revision() or ""
-            self._text = Page(figures, schema, clock.monotonic() - started).text()
+            runs = RunBook(self._runtime.database)
+            found = standings(self._runtime.settings.schedules, runs, clock.now())
+            self._text = Page(figures, schema, clock.monotonic() - started, found).text()
         except Exception:
             log.exception("the figures cannot be read")
             self._text = None

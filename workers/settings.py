@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -32,6 +33,7 @@ from pydantic import (
 
 from workers.errors import SettingsError
 from workers.logs import LogFormat
+from workers.schedules import Schedule, as_list, problems_between
 
 PREFIX = "PAYBATCH_"
 # Read by others: the path of the file, and the servers that the tests may use.
@@ -203,6 +205,8 @@ class Settings(Model):
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
     # Named sets of column names for `--map NAME`: theirs to ours.
     mappings: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
+    # Inboxes whose files are settled on business dates: `[[schedules]]`.
+    schedules: Annotated[tuple[Schedule, ...], BeforeValidator(as_list)] = ()
     # How long Redis keeps a message that a worker took and did not finish.
     # None: 900, or more where an account's `lookup_grace_s` needs it.
     broker_visibility_s: Seconds | None = None
@@ -323,6 +327,8 @@ class Settings(Model):
             hosts = values.get("sandbox_hosts")
             context = {"sandbox_hosts": hosts if isinstance(hosts, list | tuple) else ()}
             problems += _with_providers(values.get("accounts"), settings_of, context)
+        values["schedules"] = as_list(values.get("schedules", ()))
+        problems += problems_between(values)
         settings: Self | None = None
         try:
             settings = cls.model_validate(values)
@@ -382,6 +388,11 @@ def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:
             inner = values.setdefault(key, {})
             if isinstance(inner, dict):
                 _merge(inner, value)
+            elif isinstance(inner, list) and isinstance(as_list(value), list):
+                # PAYBATCH_SCHEDULES__0__TIME goes into the first of a list.
+                numbered = {str(at): each for at, each in enumerate(inner)}
+                _merge(numbered, value)
+                values[key] = as_list(numbered)
             else:
                 values[key] = value
         else:

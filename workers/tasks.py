@@ -50,17 +50,19 @@ class _Request(Request):  # type: ignore[misc]  # Celery ships no types
         return False
 
 
-class _ById(Task):  # type: ignore[misc]  # Celery ships no types
+class ById(Task):  # type: ignore[misc]  # Celery ships no types
+    """A task whose message may come late, and finds what there is to do in the record."""
+
     Request = _Request
 
 
-@app.task(name="workers.tasks.pay", base=_ById)
+@app.task(name="workers.tasks.pay", base=ById)
 def pay(payout_id: int) -> None:
     """Take one payout as far as it goes now."""
     payment.pay(payout_id, runtime())
 
 
-@app.task(name="workers.tasks.sweep", base=_ById)
+@app.task(name="workers.tasks.sweep", base=ById)
 def sweep() -> None:
     """Find what is due, lost or left by the dead; beat asks for it every few seconds."""
     if _begins("sweep"):
@@ -69,7 +71,7 @@ def sweep() -> None:
         record.book.tell_swept(record.clock.now(), every_s=TELL_S)
 
 
-@app.task(name="workers.tasks.dispatch", base=_ById)
+@app.task(name="workers.tasks.dispatch", base=ById)
 def dispatch() -> None:
     """Announce what is due; beat asks for it more often than for a sweep."""
     if _begins("dispatch"):

@@ -26,6 +26,7 @@ EXIT_CODES = {
     "AccountFault": 6,
     "ProviderUnreachable": 6,
     "BrokerUnreachable": 1,
+    "InboxUnreachable": 1,
     "SimulatorError": 1,
     "VaultError": 1,
     "DeveloperError": 1,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from tests.workers.receiver_world import served
 from tests.workers.record.conftest import BOTH, new_url, postgres_server
 from tests.worlds import HandClock, approved, order, settings
 from workers import metrics
+from workers.calendars import occasion
 from workers.metrics import KEPT_S, PAUSES
 from workers.record.batches import BatchBook
 from workers.record.calls import CallBook, Count, Kind
 from workers.record.database import _head
+from workers.record.runs import RunBook
 from workers.record.status import State
 from workers.runtime import Runtime
 from workers.webhooks import application
@@ -98,6 +100,26 @@ def test_every_account_and_state_has_a_series_from_the_start(page: Page) -> None
     assert samples["paybatch_oldest_due_seconds", ("main", "send")] == 0
     assert samples["paybatch_sweep_age_seconds", ()] == math.inf
     assert samples["paybatch_info", (_head(), "0.1.0")] == 1
+
+
+def test_a_schedules_lateness_and_last_run_are_told(tmp_path: Path) -> None:
+    nightly = {"name": "nightly", "time": "13:00", "time_zone": "UTC", "inbox": "inbox"}
+    every_day = {"business_days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]}
+    for page in paged(tmp_path, schedules=[{**nightly, **every_day}]):
+        samples = page.samples()
+        assert samples["paybatch_schedule_overdue_seconds", ("nightly",)] == 0
+        assert samples["paybatch_schedule_files_waiting", ("nightly",)] == 0
+        book = RunBook(page.runtime.database)
+        book.known_since("nightly", page.clock.now())
+        page.clock.move_to(datetime(2026, 3, 1, 14, tzinfo=UTC))
+        assert page.samples()["paybatch_schedule_overdue_seconds", ("nightly",)] == 3660
+        [schedule] = page.runtime.settings.schedules
+        one = occasion(date(2026, 3, 1), schedule)
+        book.begin("nightly", one, page.clock.now(), outcome="missed")
+        samples = page.samples()
+        assert samples["paybatch_schedule_overdue_seconds", ("nightly",)] == 0
+        assert samples["paybatch_schedule_last_run", ("missed", "nightly")] == 1
+        assert samples["paybatch_schedule_last_run", ("finished", "nightly")] == 0
 
 
 @both

@@ -21,7 +21,8 @@ from tests.worlds import order, stored
 from workers.errors import OperatorError, SettingsError
 from workers.record import database as record_database
 from workers.record.database import Database
-from workers.record.tables import accounts, metadata, payouts
+from workers.record.schedule_tables import metadata
+from workers.record.tables import accounts, payouts
 
 both = pytest.mark.parametrize("new_url", BOTH, indirect=True)
 only_sqlite = pytest.mark.parametrize("new_url", ["sqlite"], indirect=True)

@@ -1,0 +1,275 @@
+"""The commands of nightly settlement: do what is due, say what was and will be, write a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batches import local, screens
+from batches.command import json_option, load_settings, print_json, record
+from batches.local import Opened
+from batches.run import pay
+from batches.settlement import CLAIM_S, Settled, schedules_named, settle
+from batches.settlement_report import Reporter, gather, write_report
+from batches.summary import NEEDS_PERSON, PAID_ALL, SOME_FAILED, STOPPED
+from workers.errors import FileRefused, UsageError
+from workers.record.batches import Batch, BatchBook
+from workers.record.runs import File, Run, RunBook
+from workers.record.status import FINAL, State
+from workers.runtime import Runtime
+from workers.schedules import Schedule
+from workers.standing import Standing, standings
+
+# Between two looks.
+WAIT_S = 1
+# Runs that `paybatch schedules` looks through for missed ones.
+LATEST = 30
+_FATES = {
+    "taken": "not taken yet",
+    "storing": "being stored",
+    "waiting": "waiting",
+    "approved": "approved",
+    "refused": "refused",
+    "delivered_twice": "refused",
+    "rejected": "turned down",
+}
+# From the gravest: a command ends with the first that it met.
+_GRAVEST = (STOPPED, NEEDS_PERSON, SOME_FAILED, FileRefused.exit_code, PAID_ALL)
+
+
+@click.command("settle")
+@click.option("--schedule", "name", help="Only this one of [[schedules]].")
+@click.option("--date", "day", metavar="D", help="Make the run of this business date, if missed.")
+@json_option
+def settle_(name: str | None, day: str | None, as_json: bool) -> int:
+    """Do now what is due of the schedules: take files, check, store, approve, and report.
+
+    Safe at any time, beside any number of workers and beats, and after a crash. Embedded, it also
+    pays what is approved.
+    """
+    settings = load_settings()
+    wanted = None if day is None else _date(day)
+    if wanted is not None and name is None:
+        raise UsageError("--date needs --schedule")
+    local.log_to_file(local.home(settings), settings.log_format)
+    with local.open_runtime(settings) as opened:
+        chosen = schedules_named(name, opened.runtime)
+        looks = [_look(schedule, opened, wanted) for schedule in chosen]
+        codes = [code for one in looks for code in _codes(one)]
+        if settings.embedded:
+            codes += [code for one in chosen for code in _pay(one, opened)]
+    code = next(each for each in _GRAVEST if each in {*codes, PAID_ALL})
+    if as_json:
+        print_json({"schedules": [_settled_json(one) for one in looks], "exit_code": code})
+    else:
+        _show(looks)
+    return code
+
+
+def _look(schedule: Schedule, opened: Opened, day: date | None) -> Settled:
+    """Look once; again where a worker that may be dead has it, or a file was too young to be taken:
+    a cron job does not come back soon.
+    """
+    clock = opened.runtime.clock
+    settled = settle(schedule, opened.runtime, day)
+    until = clock.monotonic() + CLAIM_S + WAIT_S
+    while settled.busy and clock.monotonic() < until and not clock.stopping:
+        clock.sleep(WAIT_S)
+        settled = settle(schedule, opened.runtime, day)
+    if not settled.unripe:
+        return settled
+    clock.sleep(schedule.quiet_s + WAIT_S)
+    again = settle(schedule, opened.runtime)
+    files = {file.id: file for one in (settled, again) for file in one.files}
+    return replace(again, runs=again.runs or settled.runs, files=list(files.values()))
+
+
+def _codes(settled: Settled) -> Sequence[int]:
+    codes = []
+    for run in settled.runs:
+        if run.problem is not None:
+            codes.append(STOPPED)
+    for file in settled.files:
+        if file.fate in ("refused", "delivered_twice"):
+            codes.append(FileRefused.exit_code)
+        if file.fate == "waiting" and file.waits_for == "money":
+            codes.append(STOPPED)
+    return codes
+
+
+def _pay(schedule: Schedule, opened: Opened) -> Sequence[int]:
+    """Pay what is approved and not settled, and write its reports anew."""
+    runtime = opened.runtime
+    book = RunBook(runtime.database)
+    codes = []
+    runs = book.unreported(schedule.name)
+    for batch in [each for run in runs for each in _unsettled(run, runtime)]:
+        codes.append(pay(batch, opened, None).exit_code)
+    if codes and book.claim(schedule.name, runtime.clock.now(), claim_s=CLAIM_S):
+        for run in runs:
+            Reporter(schedule, runtime, book).keep_up(run, at_once=True)
+        book.renew(schedule.name, None)
+    return codes
+
+
+def _unsettled(run: Run, runtime: Runtime) -> Sequence[Batch]:
+    """The approved batches of a run of which something may still move."""
+    batches = BatchBook(runtime.store)
+    found = []
+    for file in RunBook(runtime.database).of(run):
+        batch = batches.get(file.batch_id) if file.batch_id and file.fate == "approved" else None
+        if batch is None or batch.decision != "approved":
+            continue
+        if not set(batches.counts(batch.id)) <= FINAL | {State.HELD}:
+            found.append(batch)
+    return found
+
+
+def _show(looks: Sequence[Settled]) -> None:
+    for one in looks:
+        if one.busy:
+            screens.say(f"Schedule {one.schedule.name}: another worker has it.")
+        for run in one.runs:
+            problem = f": {run.problem}" if run.problem else ""
+            screens.say(f"Schedule {run.schedule}, {run.business_date}: {run.outcome}{problem}")
+        if not one.busy and not one.runs:
+            screens.say(f"Schedule {one.schedule.name}: nothing is due.")
+        for file in one.files:
+            screens.say(f"  {_said(file)}")
+        if one.unripe:
+            screens.say(f"  {one.unripe:,} files are still being written; they are taken later.")
+    if any(one.runs for one in looks):
+        folders = sorted({one.schedule.reports_folder for one in looks if one.runs})
+        screens.say(f"Reports: {', '.join(folders)}")
+
+
+def _said(file: File) -> str:
+    batch = f" (batch {file.batch_id})" if file.batch_id else ""
+    reason = f": {file.reason}" if file.reason else ""
+    return f"{file.name}: {_FATES[file.fate]}{batch}{reason}"
+
+
+def _settled_json(one: Settled) -> dict[str, Any]:
+    return {
+        "schedule": one.schedule.name,
+        "busy": one.busy,
+        "runs": [_run_json(run) for run in one.runs],
+        "files": [
+            {
+                "name": file.name,
+                "business_date": str(file.business_date),
+                "fate": file.fate,
+                "batch_id": file.batch_id,
+                "twin_of": file.twin_of,
+                "waits_for": file.waits_for,
+                "reason": file.reason,
+                "place": file.place,
+            }
+            for file in one.files
+        ],
+        "unripe": one.unripe,
+    }
+
+
+def _run_json(run: Run) -> dict[str, Any]:
+    return {
+        "schedule": run.schedule,
+        "business_date": str(run.business_date),
+        "due_at": run.due_at.isoformat(),
+        "outcome": run.outcome,
+        "caught_up": run.caught_up,
+        "problem": run.problem,
+    }
+
+
+@click.command("schedules")
+@json_option
+def schedules_(as_json: bool) -> int:
+    """The schedules of the settings: their next and last runs, and what was missed."""
+    with record() as runtime:
+        book, now = RunBook(runtime.database), runtime.clock.now()
+        found = standings(runtime.settings.schedules, book, now)
+        lost = {
+            one.schedule.name: [
+                run
+                for run in book.latest(one.schedule.name, LATEST)
+                if run.outcome in ("missed", "failed")
+            ]
+            for one in found
+        }
+    if as_json:
+        print_json({"schedules": [_standing_json(one, lost[one.schedule.name]) for one in found]})
+        return 0
+    if not found:
+        screens.say("There are no [[schedules]] in the settings; docs/settlement.md tells of them.")
+        return 0
+    rows = [
+        (
+            one.schedule.name,
+            _local(one.following.due_at, one) if one.following else "never",
+            f"{one.last.business_date}: {one.last.outcome}" if one.last else "none yet",
+            f"{one.waiting:,}" if one.waiting else "",
+            ", ".join(str(run.business_date) for run in lost[one.schedule.name]),
+        )
+        for one in found
+    ]
+    heads = ["schedule", "next run", "last run", "files waiting", "missed or failed"]
+    screens.table(heads, rows, right="files waiting")
+    for one in found:
+        if one.trouble:
+            screens.say(f"{one.schedule.name}: {one.trouble}")
+    return 0
+
+
+def _local(at: datetime, one: Standing) -> str:
+    return f"{at.astimezone(one.schedule.zone):%Y-%m-%d %H:%M} {one.schedule.time_zone}"
+
+
+def _standing_json(one: Standing, lost: Sequence[Run]) -> dict[str, Any]:
+    return {
+        "schedule": one.schedule.name,
+        "next": None
+        if one.following is None
+        else {
+            "business_date": str(one.following.business_date),
+            "due_at": one.following.due_at.isoformat(),
+            "takes_until": one.following.takes_until.isoformat(),
+        },
+        "last": None if one.last is None else _run_json(one.last),
+        "missed": [_run_json(run) for run in lost],
+        "waiting": one.waiting,
+        "overdue_since": one.overdue_since.isoformat() if one.overdue_since else None,
+        "trouble": one.trouble,
+    }
+
+
+@click.command("report")
+@click.argument("schedule")
+@click.argument("day", metavar="DATE")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
+def report_(schedule: str, day: str, out: Path) -> int:
+    """Write the settlement report of SCHEDULE's run of DATE anew, as OUT.html or OUT.csv."""
+    wanted = _date(day)
+    with record() as runtime:
+        run = RunBook(runtime.database).run(schedule, wanted)
+        if run is None:
+            raise UsageError(
+                f"schedule {schedule!r} has no run of {wanted}; paybatch schedules tells of its"
+                " last one"
+            )
+        known = {one.name: one for one in runtime.settings.schedules}
+        write_report(gather(run, known.get(schedule), runtime), out)
+    screens.say(f"Report: {out}")
+    return 0
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r}: expected a date such as 2026-03-31") from None

@@ -1,0 +1,369 @@
+"""One file of an inbox: fetched, checked, stored as a batch, approved, moved to its place.
+
+Each step is noted before it is made where a crash in the middle could not be told apart from one
+before it, and after it otherwise; `Intake.recover` carries on from any of them. The same content is
+stored once, and a batch belongs to one file: whatever is delivered twice is refused, not paid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from batches import approval, results
+from batches.control_totals import BYTES_MAX, SUFFIX, read_totals
+from batches.dispatch import dispatch
+from batches.faultbook import FaultBook
+from batches.folders import Entry, Folder
+from batches.loading import Limits
+from batches.preflight import Options, Plan, Preflight
+from workers.errors import (
+    AccountFault,
+    ApprovalRefused,
+    BatchExists,
+    BrokerUnreachable,
+    FileRefused,
+    FileUnreadable,
+    PaybatchError,
+    ProviderUnreachable,
+)
+from workers.record.batches import Batch, BatchBook
+from workers.record.money import Money
+from workers.record.runs import File, Run, RunBook
+from workers.runtime import Runtime
+from workers.schedules import Schedule
+
+log = logging.getLogger(__name__)
+
+# Where a file lies once its fate is known.
+PLACE_OF: Mapping[str, str] = {
+    "waiting": "waiting",
+    "approved": "done",
+    "refused": "refused",
+    "delivered_twice": "refused",
+    "rejected": "refused",
+}
+# A remote file that is not here by then is tried again at the next look.
+FETCH_S_MAX = 600
+FAULTS_TOLD_MAX = 50
+# A file that is being checked lies in a private folder of this name; what a dead worker left there
+# is of no use to anybody.
+_ROOM = "paybatch-intake-"
+_ROOM_KEPT_S = 86_400
+# While so many rows are stored or sealed in one transaction, SQLite lets nobody renew a claim.
+_ROWS_QUICK = 20_000
+_LONG_S = 600
+# Leaves room for the date, the number and the endings of companions in a name of 255 bytes.
+_STEM_BYTES_MAX = 160
+_AUTOMATIC = ("automatic", "money")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """What takes the files of one schedule, for the worker that has the schedule's claim."""
+
+    schedule: Schedule
+    account: str
+    runtime: Runtime
+    book: RunBook
+    inbox: Folder
+
+    # --- a file that lies in the inbox ---
+
+    def take(self, run: Run, entry: Entry, *, late: bool) -> File | None:
+        """Check a complete file, and store it or refuse it; None: it is not there any more, or it
+        was changed meanwhile.
+
+        Args:
+            late: it came after the cut-off, and a person decides about it.
+
+        Raises:
+            AccountFault, ProviderUnreachable, UsageError: it could not be checked, and stays.
+            InboxUnreachable: the inbox cannot be used.
+        """
+        bytes_max = self.runtime.settings.bytes_max
+        with tempfile.TemporaryDirectory(prefix=_ROOM) as room:
+            path = Path(room) / _cut(entry.name)
+            if entry.bytes > bytes_max:
+                file = self._row(run, entry, content_hash="")
+                reason = f"has {entry.bytes:,} bytes, more than {bytes_max:,} (bytes_max)"
+                return self._refuse(file, f"{entry.name} {reason}", Path(room))
+            started = self.runtime.clock.monotonic()
+            fetched = self.inbox.fetch(
+                entry, path, lambda: self.runtime.clock.monotonic() - started > FETCH_S_MAX
+            )
+            if fetched is None:
+                return None
+            file = self._row(run, entry, content_hash=fetched)
+            twin = self.book.twin(file)
+            if twin is not None:
+                return self._twin(file, twin, Path(room))
+            try:
+                count, sums = self._totals(entry.name, Path(room))
+            except FileRefused as error:
+                return self._refuse(file, str(error), Path(room))
+            return self._check(file, path, count, sums, late=late)
+
+    def _totals(self, name: str, room: Path) -> tuple[int | None, tuple[Money, ...]]:
+        """The control totals beside a file, where it must have some."""
+        if not self.schedule.control_totals:
+            return None, ()
+        beside = self.inbox.find(name + SUFFIX)
+        path = room / f"{_cut(name)}{SUFFIX}"
+        if beside is None or beside.bytes > BYTES_MAX:
+            raise FileRefused(f"{name}{SUFFIX} is gone, or is too large for control totals")
+        if self.inbox.fetch(beside, path, lambda: False) is None:
+            raise FileRefused(f"{name}{SUFFIX} was changed while it was read")
+        return read_totals(path)
+
+    def _row(self, run: Run, entry: Entry, *, content_hash: str) -> File:
+        return self.book.take(
+            run,
+            entry.name,
+            self.runtime.clock.now(),
+            content_hash=content_hash,
+            stamp=entry.stamp,
+            bytes=entry.bytes,
+            reason=None,
+        )
+
+    def _check(
+        self, file: File, path: Path, count: int | None, sums: tuple[Money, ...], *, late: bool
+    ) -> File:
+        options = Options(
+            account=self.account,
+            valid_rows_only=self.schedule.valid_rows_only,
+            allow_repeats=self.schedule.allow_repeats,
+            mapping=self.runtime.settings.mappings.get(self.schedule.mapping or "", {}),
+            expect_count=count,
+            expect_totals=sums,
+        )
+        preflight = Preflight(self.runtime, options, self.runtime.clock.now())
+        try:
+            plan = preflight.examine(path)
+        except FileUnreadable as error:
+            return self._refuse(file, str(error), path.parent)
+        if plan.known_as is not None:
+            return self._known(file, plan.known_as, path.parent, late=late)
+        if plan.faults:
+            mark = preflight.mark(path)
+            self._put_faulty(file, plan, mark, "done" if plan.is_payable else "refused")
+        if not plan.is_payable:
+            return self._refuse(file, _why_refused(plan), path.parent, plan.faults)
+        return self._store(file, plan, preflight, late=late)
+
+    def _store(self, file: File, plan: Plan, preflight: Preflight, *, late: bool) -> File:
+        file = self.book.note(file, fate="storing", plan_hash=plan.content_hash)
+        room = plan.path.parent
+        self._have_time(plan.valid)
+        try:
+            batch_id = approval.store(plan, preflight, self.schedule.actor)
+        except BatchExists as exists:
+            batch = approval.find(exists.batch_id, preflight.book)
+            return self._known(file, batch, room, late=late)
+        except FileRefused as error:
+            return self._refuse(file, str(error), room)
+        return self._stored(file, batch_id, late=late)
+
+    def _have_time(self, rows: int) -> None:
+        """Keep the claim through one long transaction."""
+        if rows > _ROWS_QUICK:
+            until = self.runtime.clock.now() + timedelta(seconds=_LONG_S)
+            self.book.renew(self.schedule.name, until)
+
+    def _stored(self, file: File, batch_id: str, *, late: bool) -> File:
+        """Note a file's batch, and have it approved if that needs nobody."""
+        waits_for, reason = "person", "waits for approval"
+        if late:
+            reason = "came after the cut-off, and waits for approval"
+        elif self.schedule.approval == "automatic":
+            waits_for, reason = "automatic", "waits for its automatic approval"
+        return self.book.note(
+            file, fate="waiting", batch_id=batch_id, waits_for=waits_for, reason=reason
+        )
+
+    def _known(self, file: File, batch: Batch, room: Path, *, late: bool) -> File:
+        """A file whose content is stored: by us, and a crash kept us from noting it; or twice."""
+        if batch.made_by == self.schedule.actor and self.book.owner(batch.id) is None:
+            return self._stored(file, batch.id, late=late)
+        return self._twin(file, batch.id, room)
+
+    def _twin(self, file: File, batch_id: str, room: Path) -> File:
+        reason = f"was delivered twice: its content is batch {batch_id} already; nothing was paid"
+        return self._refuse(
+            file, f"{file.name} {reason}", room, fate="delivered_twice", twin_of=batch_id
+        )
+
+    # --- refusing ---
+
+    def _refuse(
+        self,
+        file: File,
+        reason: str,
+        room: Path,
+        faults: FaultBook | None = None,
+        *,
+        fate: str = "refused",
+        twin_of: str | None = None,
+    ) -> File:
+        """Put the reason beside where the file goes, note it, and move the file there."""
+        text = room / "reason.txt"
+        text.write_text("\n".join(_lines(reason, faults or FaultBook())), encoding="utf-8", errors="replace")
+        self.inbox.put(text, f"refused/{placed_name(file)}.reason.txt", private=True)
+        log.warning("file refused", extra={"schedule": file.schedule, "reason": fate})
+        file = self.book.note(file, fate=fate, reason=reason, twin_of=twin_of)
+        return self.place(file)
+
+    def _put_faulty(self, file: File, plan: Plan, mark: str, place: str) -> None:
+        """Have the rows that are left out, with reasons, beside where the file goes."""
+        out = plan.path.parent / "errors.csv"
+        results.write_faulty(plan, Limits.of(self.runtime.settings), mark, out)
+        self.inbox.put(out, f"{place}/{placed_name(file)}.errors.csv", private=True)
+
+    # --- a file that is stored ---
+
+    def approve(self, file: File, run: Run) -> File:
+        """Approve the batch of a waiting file, if nobody is needed for it and its time has not
+        passed; the file as it is then.
+        """
+        waits = file.fate == "waiting" and file.waits_for in _AUTOMATIC
+        if not waits or file.batch_id is None or not run.takes(self.runtime.clock.now()):
+            return file
+        batch = BatchBook(self.runtime.store).get(file.batch_id)
+        self._have_time(batch.rows if batch is not None else 0)
+        try:
+            approval.approve(file.batch_id, self.runtime, self.schedule.actor)
+        except (AccountFault, ProviderUnreachable) as error:
+            return self._waits(file, "money", str(error))
+        except ApprovalRefused as error:
+            decided = self.follow(file)
+            return decided if decided.fate != "waiting" else self._waits(file, "person", str(error))
+        except PaybatchError as error:
+            return self._waits(file, "person", str(error))
+        file = self.follow(file)
+        self._announce(file)
+        return file
+
+    def _waits(self, file: File, waits_for: str, reason: str) -> File:
+        if (file.waits_for, file.reason) == (waits_for, reason):
+            return file
+        return self.book.note(file, waits_for=waits_for, reason=reason)
+
+    def _announce(self, file: File) -> None:
+        if file.batch_id is None or self.runtime.settings.embedded:
+            return
+        try:
+            dispatch(file.batch_id, self.runtime)
+        except BrokerUnreachable as error:
+            # The sweep announces them once the broker is back.
+            log.warning("broker unreachable", extra={"reason": error})
+
+    def follow(self, file: File) -> File:
+        """Note what was decided about the batch of a waiting file."""
+        batch = BatchBook(self.runtime.store).get(file.batch_id or "")
+        if batch is None or batch.decision == "draft":
+            return file
+        by = f"by {batch.decided_by}" if batch.decided_by else ""
+        if batch.decision in ("rejected", "cancelled"):
+            reason = f"batch {batch.id} was {batch.decision} {by}".strip()
+            return self.book.note(file, fate="rejected", waits_for=None, reason=reason)
+        return self.book.note(
+            file, fate="approved", waits_for=None, reason=f"approved {by}".strip()
+        )
+
+    def put_before_person(self, file: File) -> File:
+        """Have a batch that was not approved in time wait for a person."""
+        reason = f"was not approved before the cut-off: {file.reason or 'no time was left'}"
+        return self.book.note(file, waits_for="person", reason=reason)
+
+    # --- after a crash ---
+
+    def recover(self, file: File) -> File:
+        """Carry on with a file that was being stored: find its batch, or have it taken anew."""
+        batches = BatchBook(self.runtime.store)
+        batch = batches.by_content(file.plan_hash) if file.plan_hash else None
+        ours = batch is not None and batch.made_by == self.schedule.actor
+        if batch is None or not ours or self.book.owner(batch.id) is not None:
+            return self.book.note(file, fate="taken", plan_hash=None)
+        return self._stored(file, batch.id, late=False)
+
+    def place(self, file: File) -> File:
+        """Move a file to where its fate belongs; done already, nothing happens."""
+        wanted = PLACE_OF.get(file.fate)
+        if wanted is None or file.place in (wanted, "gone"):
+            return file
+        in_inbox = file.place == "inbox"
+        source = file.name if in_inbox else f"{file.place}/{placed_name(file)}"
+        moved = self.inbox.move(
+            source, f"{wanted}/{placed_name(file)}", file.stamp if in_inbox else None
+        )
+        if moved == "moved":
+            if self.schedule.control_totals:
+                self.inbox.move(source + SUFFIX, f"{wanted}/{placed_name(file)}{SUFFIX}", None)
+            return self.book.note(file, place=wanted)
+        why = "was not there any more" if moved == "absent" else "was replaced by another file"
+        log.warning("file not moved", extra={"schedule": file.schedule, "reason": why})
+        told = f"{file.reason or file.fate}; the file itself {why} when it was to be moved"
+        return self.book.note(file, place="gone", reason=told)
+
+
+def forget_rooms(now: datetime) -> int:
+    """Remove the copies of files that workers of this user left on this machine when they died; how
+    many there were.
+    """
+    forgotten = 0
+    for room in Path(tempfile.gettempdir()).glob(f"{_ROOM}*"):
+        with contextlib.suppress(OSError):
+            found = room.lstat()
+            old = now.timestamp() - found.st_mtime > _ROOM_KEPT_S
+            if old and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                shutil.rmtree(room)
+                forgotten += 1
+    return forgotten
+
+
+def placed_name(file: File) -> str:
+    """A file's name once it was moved: like its own, and no other file's ever."""
+    return _placed(file.name, file.business_date, file.id)
+
+
+def _placed(name: str, day: date, number: int) -> str:
+    path = Path(_cut(name))
+    return f"{path.stem}.{day}-{number}{path.suffix}"
+
+
+def _cut(name: str) -> str:
+    """The name with a stem that leaves room; its suffix says what kind of file it is."""
+    path = Path(name)
+    stem = path.stem.encode(errors="surrogateescape")[:_STEM_BYTES_MAX]
+    return f"{stem.decode(errors='ignore') or 'file'}{path.suffix[:20]}"
+
+
+def _why_refused(plan: Plan) -> str:
+    if plan.contradictions:
+        return f"{plan.path.name}: {'; '.join(plan.contradictions)}"
+    lines = sum(1 for _ in plan.faults.lines())
+    counted = ", ".join(map(str, plan.faults.counts))
+    return f"{plan.path.name} has faults in {lines:,} of {plan.rows:,} rows: {counted}"
+
+
+def _lines(reason: str, faults: FaultBook) -> Sequence[str]:
+    """The plain text that lies beside a refused file; values are masked."""
+    lines = [f"{reason}.", "Nothing of it was stored and nothing was paid.", ""]
+    for fault in faults.first(FAULTS_TOLD_MAX):
+        where = f"line {fault.line}" + (f", {fault.column}" if fault.column else "")
+        found = f" (found {fault.value})" if fault.value else ""
+        lines.append(f"{where}: expected {fault.expected}{found}")
+    if len(faults) > FAULTS_TOLD_MAX:
+        lines.append(f"... and {len(faults) - FAULTS_TOLD_MAX:,} more.")
+    if faults:
+        lines.append("The .errors.csv beside this text has all faulty rows, to be corrected.")
+    return [*lines, ""]
