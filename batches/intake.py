@@ -216,7 +216,9 @@ class Intake:
     ) -> File:
         """Put the reason beside where the file goes, note it, and move the file there."""
         text = room / "reason.txt"
-        text.write_text("\n".join(_lines(reason, faults or FaultBook())), encoding="utf-8", errors="replace")
+        text.write_text(
+            "\n".join(_lines(reason, faults or FaultBook())), encoding="utf-8", errors="replace"
+        )
         self.inbox.put(text, f"refused/{placed_name(file)}.reason.txt", private=True)
         log.warning("file refused", extra={"schedule": file.schedule, "reason": fate})
         file = self.book.note(file, fate=fate, reason=reason, twin_of=twin_of)

@@ -99,7 +99,7 @@ def test_a_refused_file_ends_with_3_and_missing_money_with_6(
     world, provider, inbox = at_provider
     deliver(world, "a.csv", 1, 1, amount="x")
     refused = settle(world, code=3)
-    assert "  a.csv: refused: a.csv has faults in 1 of 1 rows: 1 x not_plain_decimal" in refused.out
+    assert "  a.csv: refused: a.csv has faults in 1 of 1 rows: 1 x amount: not a" in refused.out
     assert (inbox / "refused").is_dir()
     world.execute("UPDATE schedule_runs SET outcome = 'failed'")
     provider.control("POST", "balances", USD="5")
