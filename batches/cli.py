@@ -25,6 +25,7 @@ from batches.cli_account import (
 )
 from batches.cli_cluster import migrate
 from batches.cli_health import health_
+from batches.cli_keys import keys
 from batches.cli_recovery import freeze, reconcile, resume
 from batches.command import (
     account_option,
@@ -373,5 +374,6 @@ def resolve(
 for _command in (
     *(balance, services, template, providers, simulator, webhooks, doctor),
     *(freeze, reconcile, resume, migrate, health_),
+    keys,
 ):
     cli.add_command(_command)

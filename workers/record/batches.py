@@ -16,12 +16,13 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, selec
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
 from workers.record.answers import Answers, pages
+from workers.record.keybook import writing
 from workers.record.model import ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
 from workers.record.tables import accounts, batches, payouts
-from workers.record.vault import masked_beneficiary
+from workers.record.vault import Vault, masked_beneficiary
 
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
@@ -49,6 +50,8 @@ class Batch:
     note: str | None = None
     # The batch whose lines these correct or pay again.
     child_of: str | None = None
+    # When the data of its beneficiaries was removed; None: it is all there.
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,7 @@ class BatchBook(Answers):
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
             self.database.have_time(connection)
+            vault = writing(connection, self.store.vault)
             connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -111,7 +115,7 @@ class BatchBook(Answers):
             )
             chunk: list[dict[str, Any]] = []
             for row in rows:
-                chunk.append(self._draft(row, batch_id, now))
+                chunk.append(self._draft(row, batch_id, now, vault))
                 if len(chunk) == _CHUNK:
                     connection.execute(insert(payouts), chunk)
                     chunk = []
@@ -119,8 +123,8 @@ class BatchBook(Answers):
                 connection.execute(insert(payouts), chunk)
         return batch_id
 
-    def _draft(self, row: NewRow, batch_id: str, now: datetime) -> dict[str, Any]:
-        order, vault = row.order, self.store.vault
+    def _draft(self, row: NewRow, batch_id: str, now: datetime, vault: Vault) -> dict[str, Any]:
+        order = row.order
         return {
             "batch_id": batch_id,
             "row": row.row,
@@ -284,12 +288,12 @@ class BatchBook(Answers):
 
     def _seal(self, connection: Connection, batch: Batch, actor: str, now: datetime) -> None:
         """Seal the rows as they are stored, if they are those that were checked."""
-        content = ContentHash()
+        content, vault = ContentHash(), writing(connection, self.store.vault)
         seals = []
         for row in pages(connection, payouts.c.batch_id == batch.id):
             order = self.store.order_of(row)
             content.add(order)
-            seals.append({"sealed_id": row.id, "seal": self.store.vault.seal(order)})
+            seals.append({"sealed_id": row.id, "seal": vault.seal(order)})
         if content.hexdigest() != batch.content_hash:
             raise ApprovalRefused(
                 f"batch {batch.id} is not what was checked: its rows were changed since;"
