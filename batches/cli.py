@@ -27,6 +27,7 @@ from batches.cli_cluster import migrate
 from batches.cli_health import health_
 from batches.cli_keys import keys
 from batches.cli_recovery import freeze, reconcile, resume
+from batches.cli_retention import purge
 from batches.command import (
     account_option,
     after_pause,
@@ -374,6 +375,6 @@ def resolve(
 for _command in (
     *(balance, services, template, providers, simulator, webhooks, doctor),
     *(freeze, reconcile, resume, migrate, health_),
-    keys,
+    *(keys, purge),
 ):
     cli.add_command(_command)

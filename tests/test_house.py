@@ -28,6 +28,7 @@ TESTED_BY = {
     "batches/command.py": "batches/test_cli.py",
     "batches/dispatch.py": "batches/test_run.py",
     "batches/health.py": "batches/test_cli_health.py",
+    "batches/key_change.py": "batches/test_cli_keys.py",
     "batches/local.py": "batches/test_run.py",
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",

@@ -245,7 +245,8 @@ class _Shelf:
     @property
     def key_id(self) -> ColumnElement[bytes]:
         # Written out, not bound: only so is it the same when rows are grouped by it.
-        start, length = (literal_column(str(number)) for number in (KEY_ID_AT, KEY_ID_BYTES))
+        start: ColumnElement[int] = literal_column(str(KEY_ID_AT))
+        length: ColumnElement[int] = literal_column(str(KEY_ID_BYTES))
         return func.substr(self.table.c[self.sealed], start, length, type_=LargeBinary())
 
     def is_old(self, new: bytes) -> ColumnElement[bool]:
