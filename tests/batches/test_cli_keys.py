@@ -124,6 +124,9 @@ def test_a_change_that_is_under_way_is_shown_and_no_other_is_begun(world: World)
     told = world.paybatch("keys", "status", **both).out
     assert "the old key" in told
     assert "end it with: paybatch keys rotate" in told
+    checks = world.paybatch("doctor", "--json", **both).json["checks"]
+    [detail] = [one["detail"] for one in checks if one["check"] == "key"]
+    assert f"a change to key {NEW} is under way" in detail
     three = {
         "PAYBATCH_ENCRYPTION_KEY": THIRD_KEY,
         "PAYBATCH_ENCRYPTION_KEYS_OLD": f"{KEY}, {OTHER_KEY}",

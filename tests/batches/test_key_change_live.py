@@ -156,6 +156,11 @@ def test_a_clusters_key_is_changed_though_a_worker_does_not_know_the_new_one(
         )
         until(lambda: record.states().get("paid"))
 
+        with world.start("keys", "rotate") as cut_off:
+            begun = "SELECT 1 FROM installation WHERE next_key_id IS NOT NULL"
+            until(lambda: record.query(begun))
+            cut_off.send(SIGKILL)
+            assert cut_off.wait().code == -SIGKILL
         told = world.paybatch("keys", "rotate", "--json", code=5).json
 
         assert (told["from"], told["to"]) == (OLD, NEW)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests import leaks
-from tests.batches.cli_world import API_KEY, TIMEOUT_S, Row, until, usd_row
+from tests.batches.cli_world import API_KEY, TIMEOUT_S, Row, World, until, usd_row
 from tests.batches.test_leaks import left_behind, rows, secrets_of
 from tests.conftest_servers import PostgresServer, postgres_server
 from tests.workers.cluster_world import Cluster, clustered
@@ -32,7 +32,7 @@ DESCRIPTION = "Bonus-of-Xochiquetzal"
 NOTE = "Note-of-Mictlantecuhtli"
 SECRETS = {API_KEY, SIGNING_KEY, PASSWORD, DATABASE_PASSWORD, METRICS_TOKEN, KEY, OTHER_KEY}
 
-# An adapter with a mistake: what it was working on is in the words of its error.
+# Adapters with a mistake: what they were working on is in the words of their errors.
 CRASHING = """
 from workers.providers.payelata import Payelata
 
@@ -45,45 +45,59 @@ class Crashing(Payelata):
             raise KeyError(f"{dict(order.fields)} {dict(order.customer)}")
         except KeyError as error:
             raise ValueError(f"cannot read {order.fields} of {order.customer}") from error
+
+
+class Unbalanced(Payelata):
+    name = "unbalanced"
+    words = "cannot send Authorization: demo-api-key"
+
+    def balances(self):
+        raise LookupError(self.words)
 """
 
 
 def install_crashing(folder: Path) -> str:
-    """A package with that adapter, as an installer would put it; the path to find it by."""
+    """A package with these adapters, as an installer would put it; the path to find it by."""
     info = folder / "acme_crashing-0.1.dist-info"
     info.mkdir(parents=True)
     (folder / "acme_crashing.py").write_text(CRASHING)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-crashing\nVersion: 0.1\n")
-    points = "[paybatch.providers]\ncrashing = acme_crashing:Crashing\n"
-    (info / "entry_points.txt").write_text(points)
+    points = [f"{name.lower()} = acme_crashing:{name}" for name in ("Crashing", "Unbalanced")]
+    (info / "entry_points.txt").write_text("\n".join(["[paybatch.providers]", *points, ""]))
     return str(folder)
 
 
 class Run:
-    """A cluster's run: each command a process of its own, so that it finds the adapter."""
+    """Commands in processes of their own, so that they find the adapters."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster, self.world = cluster, cluster.world
+    def __init__(self, world: World) -> None:
+        self.world = world
         self._count = 0
 
-    def program(self, name: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-        """Run it to its end; what it said is kept to be searched."""
+    def start(self, name: str, *arguments: str) -> tuple[subprocess.Popen[bytes], Path, Path]:
+        """The process, and the files that its output goes to, which are searched."""
         self._count += 1
+        said = self.world.screens / f"{self._count:02}-{arguments[0]}"
+        out, err = said.with_suffix(".out"), said.with_suffix(".err")
         plain = {key: value for key, value in os.environ.items() if "PAYBATCH" not in key}
-        ended = subprocess.run(
-            [Path(sys.executable).with_name(name), *arguments],
-            cwd=self.world.folder,
-            env=plain | self.world.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        said = f"{self._count:02}-{arguments[0]}"
-        (self.world.screens / f"{said}.out").write_bytes(ended.stdout)
-        (self.world.screens / f"{said}.err").write_bytes(ended.stderr)
-        assert ended.returncode in codes, ended.stderr.decode()
-        return ended.stdout.decode()
+        with out.open("wb") as screen, err.open("wb") as errors:
+            process = subprocess.Popen(
+                [Path(sys.executable).with_name(name), *arguments],
+                cwd=self.world.folder,
+                env=plain | self.world.env,
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=errors,
+            )
+        return process, out, err
+
+    def program(self, name: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+        """Run it to its end."""
+        process, out, err = self.start(name, *arguments)
+        code = process.wait(TIMEOUT_S)
+        assert code in codes, err.read_text()
+        assert "Traceback" not in err.read_text()
+        return out.read_text()
 
     def paybatch(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
         return self.program("paybatch", *arguments, codes=codes)
@@ -104,8 +118,19 @@ def given_rows() -> list[Row]:
     return [*made, crashing]
 
 
+def with_second(world: World, provider: str) -> None:
+    """Give the world an account `second`, like `main`, of another adapter."""
+    settings = world.folder / "paybatch.toml"
+    main = settings.read_text()
+    second = main.replace("[accounts.main]", "[accounts.second]").replace("payelata", provider)
+    settings.write_text(f"{main}{second}")
+    for name in [name for name in world.env if name.startswith("PAYBATCH_ACCOUNTS__MAIN__")]:
+        if not name.endswith("PROVIDER"):
+            world.env[name.replace("MAIN", "SECOND")] = world.env[name]
+
+
 @pytest.fixture
-def run(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Run]:
+def cluster(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Cluster]:
     """A cluster on PostgreSQL and a Redis with a password."""
     with clustered(tmp_path) as cluster:
         env, url = cluster.world.env, postgres_server.create()
@@ -121,17 +146,9 @@ def run(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Run]:
             "PYTHONPATH": install_crashing(tmp_path / "plug-ins"),
             "PYTHONUNBUFFERED": "1",
         }
-        settings = cluster.world.folder / "paybatch.toml"
-        main = settings.read_text()
-        second = main.replace("[accounts.main]", "[accounts.second]").replace(
-            "payelata", "crashing"
-        )
-        settings.write_text(f"{main}{second}")
-        for name in [name for name in env if name.startswith("PAYBATCH_ACCOUNTS__MAIN__")]:
-            if not name.endswith("PROVIDER"):
-                env[name.replace("MAIN", "SECOND")] = env[name]
+        with_second(cluster.world, "crashing")
         try:
-            yield Run(cluster)
+            yield cluster
         finally:
             cluster.close()
             postgres_server.drop(url)
@@ -139,24 +156,14 @@ def run(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Run]:
 
 def receive(run: Run) -> tuple[subprocess.Popen[bytes], str]:
     """A receiver of webhooks, and its address."""
-    err = (run.world.screens / "webhooks.err").open("wb")
-    out = run.world.screens / "webhooks.out"
-    plain = {key: value for key, value in os.environ.items() if "PAYBATCH" not in key}
-    with err, out.open("wb") as screen:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("paybatch"), "webhooks", "--port", "0"],
-            cwd=run.world.folder,
-            env=plain | run.world.env,
-            stdin=subprocess.DEVNULL,
-            stdout=screen,
-            stderr=err,
-        )
+    process, out, _ = run.start("paybatch", "webhooks", "--port", "0")
     until(lambda: out.read_text().startswith("Receiving webhooks at http"))
     return process, out.read_text().split()[3].removesuffix("/webhooks/ACCOUNT")
 
 
-def test_no_secret_of_a_whole_run_is_left_anywhere(run: Run) -> None:
-    world, given = run.world, given_rows()
+def test_no_secret_of_a_whole_run_is_left_anywhere(cluster: Cluster) -> None:
+    run, given = Run(cluster.world), given_rows()
+    world = run.world
     personal = secrets_of(given)
     world.write(given)
     world.write([{**row, "amount": "4000 0000 0001 6628"} for row in given], "bad.csv")
@@ -166,8 +173,8 @@ def test_no_secret_of_a_whole_run_is_left_anywhere(run: Run) -> None:
         run.paybatch("check", "bad.csv", "--json", "--errors", "wrong.csv", codes=(3,))
         receiver, url = receive(run)
         world.env["PAYBATCH_CALLBACK_BASE_URL"] = url
-        run.cluster.start("worker", "-P", "threads", "-c", "8", "-l", "DEBUG", "-E", "-n", "w@here")
-        run.cluster.start_beat()
+        cluster.start("worker", "-P", "threads", "-c", "8", "-l", "DEBUG", "-E", "-n", "w@here")
+        cluster.start_beat()
         try:
             run.paybatch("submit", "p.csv", "--approve", "--json")
             log = world.screens / "worker.0.err"

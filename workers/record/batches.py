@@ -262,10 +262,12 @@ class BatchBook(Answers):
         try:
             with self.database.write() as connection:
                 self.database.have_time(connection)
+                # Before any other lock: whoever changes the installation takes its row first too.
+                vault = writing(connection, self.store.vault)
                 self._decide(connection, batch.id, "approved", actor, now)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
-                self._seal(connection, batch, actor, now)
+                self._seal(connection, batch, vault, actor=actor, now=now)
         except StaleState:
             return False
         return True
@@ -286,9 +288,11 @@ class BatchBook(Answers):
                     f" and {left.named()} can be spent"
                 )
 
-    def _seal(self, connection: Connection, batch: Batch, actor: str, now: datetime) -> None:
+    def _seal(
+        self, connection: Connection, batch: Batch, vault: Vault, *, actor: str, now: datetime
+    ) -> None:
         """Seal the rows as they are stored, if they are those that were checked."""
-        content, vault = ContentHash(), writing(connection, self.store.vault)
+        content = ContentHash()
         seals = []
         for row in pages(connection, payouts.c.batch_id == batch.id):
             order = self.store.order_of(row)
