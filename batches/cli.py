@@ -25,7 +25,9 @@ from batches.cli_account import (
 )
 from batches.cli_cluster import migrate
 from batches.cli_health import health_
+from batches.cli_keys import keys
 from batches.cli_recovery import freeze, reconcile, resume
+from batches.cli_retention import purge
 from batches.cli_settlement import report_, schedules_, settle_
 from batches.command import (
     account_option,
@@ -385,5 +387,6 @@ for _command in (
     *(balance, services, template, providers, simulator, webhooks, doctor),
     *(freeze, reconcile, resume, migrate, health_),
     *(settle_, schedules_, report_),
+    *(keys, purge),
 ):
     cli.add_command(_command)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from kombu.exceptions import OperationalError
 
 from batches import declarations, local
+from batches.key_change import KeyChange
 from batches.preflight import ask, balances_of
 from workers.app import app
 from workers.clock import SKEW_S_MAX, SystemClock
@@ -60,7 +61,7 @@ def examine_installation(load: Callable[[], Settings]) -> Sequence[Finding]:
             runtime = opened.runtime
             where = runtime.database.shown
             findings.append(Finding("database", True, f"{where}, schema up to date"))
-            findings.append(Finding("key", True, "opens this database"))
+            findings.append(_key(runtime))
             if not settings.embedded:
                 findings += [_clock(runtime), _sweep(runtime), _waiting(runtime)]
             findings += [_account(account, runtime) for account in runtime.accounts.values()]
@@ -81,6 +82,17 @@ def _broker(settings: Settings) -> Finding:
         detail = f"{host} does not answer ({error}); start it, or correct broker_url"
         return Finding("broker", False, detail, 1)
     return Finding("broker", True, f"{host} answers")
+
+
+def _key(runtime: Runtime) -> Finding:
+    known = KeyChange(runtime).keys
+    if known.next is None:
+        return Finding("key", True, "opens this database")
+    detail = (
+        f"opens this database; a change to key {known.next.hex()} is under way: where nobody is at"
+        " it, end it with paybatch keys rotate"
+    )
+    return Finding("key", True, detail)
 
 
 def _clock(runtime: Runtime) -> Finding:

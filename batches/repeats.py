@@ -5,7 +5,7 @@ A beneficiary is known by a keyed fingerprint, so no account number is kept to c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from batches.checks import CheckedRow
@@ -29,19 +29,18 @@ class Repeats:
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
         if not self._days:
             return []
-        # Without any field there is nothing that tells one beneficiary from another.
-        prints = {row.line: self._vault.fingerprint(row.order) for row in rows if row.order.fields}
-        stored = self._book.repeats(list(prints.values()), self._since)
+        prints, stored = self._looked_up(rows)
         faults = []
         for row in rows:
-            fingerprint = prints.get(row.line)
-            if fingerprint is None:
+            fingerprints = prints.get(row.line)
+            if fingerprints is None:
                 continue
-            first = self._lines.setdefault(fingerprint, row.line)
+            first = self._lines.setdefault(fingerprints[0], row.line)
+            known = [stored[each] for each in fingerprints if each in stored]
             if first != row.line:
                 where = f"line {first}"
-            elif fingerprint in stored:
-                where = f"payout {stored[fingerprint]} of the last {self._days} days"
+            elif known:
+                where = f"payout {known[0]} of the last {self._days} days"
             else:
                 continue
             expected = (
@@ -51,6 +50,21 @@ class Repeats:
             faults.append(fault_of(row, "amount", FaultKind.REPEATED, expected))
         self.count += len(faults)
         return faults
+
+    def _looked_up(
+        self, rows: Sequence[CheckedRow]
+    ) -> tuple[Mapping[int, Sequence[str]], Mapping[str, str]]:
+        """Each line's fingerprints, one a key, and the stored payouts that have one of them."""
+        while True:
+            # Without any field there is nothing that tells one beneficiary from another.
+            prints = {
+                row.line: self._vault.fingerprints(row.order) for row in rows if row.order.fields
+            }
+            wanted = [each for several in prints.values() for each in several]
+            stored = self._book.repeats(wanted, self._since)
+            # A rotation that began meanwhile may have given them fingerprints of its new key.
+            if not self._vault.refresh():
+                return prints, stored
 
 
 def fault_of(row: CheckedRow, column: str, kind: FaultKind, expected: str) -> Fault:

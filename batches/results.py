@@ -20,6 +20,7 @@ from batches.faults import Fault
 from batches.loading import Limits, open_sheet
 from batches.preflight import Plan
 from batches.reports import write_table
+from workers.errors import UsageError
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
 from workers.record.money import Currency, Money
@@ -76,7 +77,15 @@ def write_failed(batch: Batch, book: BatchBook, out: Path, reference_id_chars_ma
 
     Returns:
         The number of lines.
+
+    Raises:
+        UsageError: their data was removed, or the file cannot be written there.
     """
+    if batch.purged_at is not None:
+        raise UsageError(
+            f"batch {batch.id} was purged on {batch.purged_at:%Y-%m-%d}: its beneficiaries' data is"
+            f" gone, so its failed lines cannot be written; {batch.file_name} has them"
+        )
     columns = [name for name in batch.columns if name != "replaces"]
     columns.append("replaces")
     header = [*_theirs(columns, batch.mapping), *REASONS]

@@ -28,10 +28,12 @@ TESTED_BY = {
     "batches/command.py": "batches/test_cli.py",
     "batches/dispatch.py": "batches/test_run.py",
     "batches/health.py": "batches/test_cli_health.py",
+    "batches/key_change.py": "batches/test_cli_keys.py",
     "batches/local.py": "batches/test_run.py",
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",
     "batches/screens.py": "batches/test_cli.py",
+    "batches/steps.py": "batches/test_cli_keys.py",
     "batches/summary.py": "batches/test_cli.py",
     "workers/app.py": "batches/test_run.py",
     "workers/tasks.py": "batches/test_run.py",
@@ -144,14 +146,14 @@ def test_in_the_record_a_state_is_otherwise_only_given_to_a_new_draft() -> None:
     assert found == {"workers/record/store.py": 2, "workers/record/batches.py": 1}
 
 
-def test_only_the_vault_and_the_store_open_beneficiary_data() -> None:
+def test_only_the_keys_and_what_makes_orders_open_beneficiary_data() -> None:
     opening = {
         file
         for file in FILES
         for node in ast.walk(TREES[file])
         if isinstance(node, ast.Attribute) and node.attr == "decrypt"
     }
-    assert opening == {"workers/record/vault.py", "workers/record/store.py"}
+    assert opening == {"workers/record/keys.py", "workers/record/orders.py"}
 
 
 def _twins(file: str) -> set[str]:

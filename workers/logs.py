@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,10 @@ FIELDS = (
     *("kind", "actor", "reason"),
 )
 _PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)
+# Whose errors quote no data: ours, and those of the broker and the database, whose parameters and
+# details are left out where the database is opened. Errors of the system have a number and a name.
+HARMLESS = ("workers", "batches", "sqlalchemy", "psycopg", "sqlite3", "redis", "kombu", "amqp")
+WITHHELD = "(its words are withheld: they may quote what was being worked on)"
 # These tell every address that is called, or every look at the tables' revision: noise.
 _NOISY = ("alembic", "httpcore", "httpx")
 
@@ -52,7 +57,8 @@ class _Lines(logging.Formatter):
 
     def trouble(self, record: logging.LogRecord) -> str:
         """The traceback, if there is one."""
-        return self.formatException(record.exc_info) if record.exc_info else ""
+        error = record.exc_info[1] if record.exc_info else None
+        return "" if error is None else "".join(_traceback(error)).rstrip("\n")
 
 
 class JsonLines(_Lines):
@@ -74,6 +80,29 @@ class TextLines(_Lines):
         parts += [f"{name}={_quoted(value)}" for name, value in self.fields(record)]
         trouble = self.trouble(record)
         return " ".join(parts) + (f"\n{trouble}" if trouble else "")
+
+
+def _traceback(error: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[str]:
+    """Where it went wrong, with what led to it first. An error's own words are told only where
+    they are known to hold nothing of a person: others may quote whatever was being worked on.
+    """
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in seen:
+        yield from _traceback(before, seen | {id(error)})
+        yield "\nwhich led to:\n\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    kind = type(error)
+    name = (
+        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    )
+    words = str(error) if _is_harmless(error) else WITHHELD
+    yield f"{name}: {words}\n" if words else f"{name}\n"
+
+
+def _is_harmless(error: BaseException) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or package in HARMLESS
 
 
 def _quoted(value: object) -> str:

@@ -6,9 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
-
 from workers.clock import Clock, SharedClock, SystemClock
 from workers.errors import VaultError
 from workers.pace import AccountGate, Slots, shares
@@ -18,9 +15,9 @@ from workers.record.accounts import AccountBook
 from workers.record.database import Database
 from workers.record.due import DueWork
 from workers.record.identity import Identity
+from workers.record.keybook import checked
 from workers.record.restores import RestoreBook
 from workers.record.store import Store
-from workers.record.tables import installation
 from workers.record.tokens import TokenBook
 from workers.record.vault import Vault
 from workers.record.verdict import Policy
@@ -79,7 +76,7 @@ class Runtime:
         # The key first: a database without its key must never be started anew.
         vault = _vault(settings, database)
         database.prepare()
-        _check_key(database, vault)
+        vault = checked(database, vault)
         # Who shares a database shares its clock; SQLite's users share a machine.
         clock = clock or (SystemClock() if database.is_sqlite else SharedClock(database.now))
         book = AccountBook(database)
@@ -180,25 +177,8 @@ def _policy(account: AccountSettings, can: Capabilities, settings: Settings) -> 
 
 def _vault(settings: Settings, database: Database) -> Vault:
     if settings.encryption_key is not None:
-        return Vault.from_text(settings.encryption_key.get_secret_value())
+        old = [each.get_secret_value() for each in settings.encryption_keys_old]
+        return Vault.from_text(settings.encryption_key.get_secret_value(), *old)
     if database.path is None:
         raise VaultError("encryption_key is required with this database")
     return Vault.beside(database.path)
-
-
-def _check_key(database: Database, vault: Vault) -> None:
-    """Refuse a key that is not the one the database was first closed with."""
-    ours = vault.key_id.hex()
-    with database.read() as connection:
-        known = connection.execute(select(installation.c.key_id)).scalar_one_or_none()
-    if known is None:
-        try:
-            with database.write() as connection:
-                connection.execute(insert(installation).values(id=1, key_id=ours))
-        except IntegrityError:
-            _check_key(database, vault)
-    elif known != ours:
-        raise VaultError(
-            "the encryption key is not the one that this database was closed with:"
-            " put the right key back; nothing was changed"
-        )

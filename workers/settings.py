@@ -125,6 +125,13 @@ def _checked(url: str, info: ValidationInfo) -> str:
 BaseUrl = Annotated[str, AfterValidator(_checked)]
 
 
+def _listed(value: Any) -> Any:
+    """A list may be written in a variable as text, with commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
 def check_token(token: Secret) -> Secret:
     """A token that opens something: too long to be guessed, and fit for a header."""
     text = token.get_secret_value()
@@ -200,6 +207,8 @@ class Settings(Model):
     database_url: str = "sqlite:///paybatch.db"
     broker_url: str = "memory://"
     encryption_key: Secret | None = None
+    # Keys that still open what is closed with them, until `paybatch keys rotate` has ended.
+    encryption_keys_old: Annotated[tuple[Secret, ...], BeforeValidator(_listed)] = ()
     default_account: str | None = None
     approvals: Annotated[int, Field(ge=1, le=2)] = 1
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
@@ -283,6 +292,8 @@ class Settings(Model):
             raise ValueError(
                 "encryption_key is required with PostgreSQL: base64 of 32 random bytes"
             )
+        if self.encryption_keys_old and self.encryption_key is None:
+            raise ValueError("encryption_keys_old needs encryption_key: the key that is to follow")
         default = self.default_account
         if self.accounts and default is not None and default not in self.accounts:
             raise ValueError(

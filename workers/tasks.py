@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,11 +16,13 @@ from kombu.exceptions import BatchPublishError, OperationalError
 from workers import payment
 from workers import sweep as sweeping
 from workers.app import app
-from workers.errors import BrokerUnreachable
+from workers.errors import BrokerUnreachable, DeveloperError
 from workers.queues import accounts_in, queue_of
 from workers.record.due import Due
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
+
+log = logging.getLogger(__name__)
 
 PUBLISH_MAX = 500
 # A broker that does not take a connection in so long does not answer.
@@ -54,6 +57,17 @@ class ById(Task):  # type: ignore[misc]  # Celery ships no types
     """A task whose message may come late, and finds what there is to do in the record."""
 
     Request = _Request
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        """Run it. What goes wrong is told in our own log alone: Celery would send an error's words,
+        which may quote a beneficiary, to everybody who listens at the broker.
+        """
+        try:
+            super().__call__(*args, **kwargs)
+        except Exception as error:
+            log.exception("task failed", extra={"payout_id": next(iter(args), None)})
+            name = type(error).__name__
+            raise DeveloperError(f"{name}; the log of the worker says where") from None
 
 
 @app.task(name="workers.tasks.pay", base=ById)

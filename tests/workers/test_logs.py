@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.batches.cli_world import until, usd_row
 from tests.test_house import FILES, TREES
 from tests.workers.cluster_world import clustered
+from workers.errors import VaultError
 from workers.logs import FIELDS, JsonLines, TextLines
 
 AT = 1772366400.123
@@ -71,16 +73,47 @@ def test_what_is_not_named_is_not_written() -> None:
         assert "5500" not in told
 
 
-def test_a_traceback_is_part_of_its_record() -> None:
+def _raised(error: BaseException, cause: BaseException | None = None) -> Any:
     try:
-        raise ValueError("no\nway")
-    except ValueError:
-        info = sys.exc_info()
+        raise error from cause
+    except BaseException:  # noqa: BLE001 - any kind is told of
+        return sys.exc_info()
+
+
+def test_a_traceback_is_part_of_its_record() -> None:
+    info = _raised(VaultError("no\nway"))
     told = json.loads(line(JsonLines(), exc_info=info))
-    assert told["exception"].endswith("ValueError: no\nway")
+    assert told["exception"].endswith("workers.errors.VaultError: no\nway")
     first, *rest = line(TextLines(), exc_info=info).splitlines()
     assert first.endswith("workers.x payout")
     assert rest[0].startswith("Traceback")
+    assert "in _raised" in rest[1]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("Ottoline"), KeyError("Ottoline"), httpx.InvalidURL("Ottoline")]
+)
+def test_the_words_of_an_error_that_may_quote_somebody_are_withheld(error: Exception) -> None:
+    chained = _raised(VaultError("ours"), _raised(TypeError("Ottoline"), error)[1])
+    for info in (_raised(error), chained):
+        for formatter in (JsonLines(), TextLines()):
+            told = line(formatter, exc_info=info)
+            assert type(error).__name__ in told
+            assert "withheld" in told
+            assert "Ottoline" not in told
+    assert "ours" in line(TextLines(), exc_info=chained)
+    assert line(TextLines(), exc_info=chained).count("which led to:") == 2
+
+
+def test_the_words_of_the_system_are_told() -> None:
+    told = line(TextLines(), exc_info=_raised(ConnectionRefusedError(111, "Connection refused")))
+    assert told.endswith("ConnectionRefusedError: [Errno 111] Connection refused")
+
+
+def test_errors_that_led_to_each_other_in_a_circle_are_told_once() -> None:
+    one, two = ValueError("a"), ValueError("b")
+    one.__context__, two.__context__ = two, one
+    assert line(TextLines(), exc_info=(ValueError, one, None)).count("Traceback") == 2
 
 
 def _log_calls() -> Iterator[tuple[str, ast.Call]]:

@@ -26,12 +26,13 @@ from sqlalchemy import (
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
 from workers.record.answers import Answers, pages
+from workers.record.keybook import writing
 from workers.record.model import ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
 from workers.record.tables import accounts, batches, payouts
-from workers.record.vault import masked_beneficiary
+from workers.record.vault import Vault, masked_beneficiary
 
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
@@ -64,6 +65,8 @@ class Batch:
     child_of: str | None = None
     # The input's own names of columns, to ours: {"Employee ID": "reference_id"}.
     mapping: Mapping[str, str] = field(default_factory=dict)
+    # When the data of its beneficiaries was removed; None: it is all there.
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,7 @@ class BatchBook(Answers):
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
             self.database.have_time(connection)
+            vault = writing(connection, self.store.vault)
             connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -133,7 +137,7 @@ class BatchBook(Answers):
             replacing = False
             for row in rows:
                 replacing = replacing or bool(row.order.replaces)
-                chunk.append(self._draft(row, batch_id, now))
+                chunk.append(self._draft(row, batch_id, now, vault))
                 if len(chunk) == _CHUNK:
                     connection.execute(insert(payouts), chunk)
                     chunk = []
@@ -143,8 +147,8 @@ class BatchBook(Answers):
                 _refuse_second_replacements(connection, batch_id)
         return batch_id
 
-    def _draft(self, row: NewRow, batch_id: str, now: datetime) -> dict[str, Any]:
-        order, vault = row.order, self.store.vault
+    def _draft(self, row: NewRow, batch_id: str, now: datetime, vault: Vault) -> dict[str, Any]:
+        order = row.order
         return {
             "batch_id": batch_id,
             "row": row.row,
@@ -293,10 +297,12 @@ class BatchBook(Answers):
         try:
             with self.database.write() as connection:
                 self.database.have_time(connection)
+                # Before any other lock: whoever changes the installation takes its row first too.
+                vault = writing(connection, self.store.vault)
                 self._decide(connection, batch.id, "approved", actor, now)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
-                self._seal(connection, batch, actor, now)
+                self._seal(connection, batch, vault, actor=actor, now=now)
         except StaleState:
             return False
         return True
@@ -317,14 +323,16 @@ class BatchBook(Answers):
                     f" and {left.named()} can be spent"
                 )
 
-    def _seal(self, connection: Connection, batch: Batch, actor: str, now: datetime) -> None:
+    def _seal(
+        self, connection: Connection, batch: Batch, vault: Vault, *, actor: str, now: datetime
+    ) -> None:
         """Seal the rows as they are stored, if they are those that were checked."""
         content = ContentHash()
         seals = []
         for row in pages(connection, payouts.c.batch_id == batch.id):
             order = self.store.order_of(row)
             content.add(order)
-            seals.append({"sealed_id": row.id, "seal": self.store.vault.seal(order)})
+            seals.append({"sealed_id": row.id, "seal": vault.seal(order)})
         if content.hexdigest() != batch.content_hash:
             raise ApprovalRefused(
                 f"batch {batch.id} is not what was checked: its rows were changed since;"

@@ -146,6 +146,20 @@ class Database:
         if not self.is_sqlite:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
 
+    def forget_journal(self) -> bool:
+        """Have SQLite's journal keep nothing of what was changed; False: others still read in it.
+        PostgreSQL's is its keeper's concern.
+        """
+        if not self.is_sqlite:
+            return True
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
@@ -188,7 +202,13 @@ def _make_private(path: Path) -> None:
 def _sqlite_opened(connection: Any, _record: Any) -> None:
     # The driver's own transaction handling is switched off: BEGIN is ours, below.
     connection.isolation_level = None
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        # What is removed is overwritten in the file, not only left out (SQLite documentation).
+        "secure_delete=ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

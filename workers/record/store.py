@@ -7,6 +7,7 @@ a worker writes back names its claim; a claim that was lost meanwhile cannot wri
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,19 +26,24 @@ from sqlalchemy import (
 )
 
 from workers.errors import IllegalMove, StaleState, VaultError
-from workers.record import intents
+from workers.record import intents, orders
 from workers.record.accounts import block, pause
 from workers.record.database import Database
 from workers.record.due import CLAIMABLE, NOW
+from workers.record.keybook import lacking
 from workers.record.model import Order, Payout, Reply
-from workers.record.rows import money_of, payout_of
+from workers.record.rows import payout_of
 from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step, sources_of
 from workers.record.tables import UtcDateTime, accounts, batches, payout_events, payouts
 from workers.record.vault import Vault
 from workers.record.verdict import Policy, Verdict, judge, polls_on
 
+log = logging.getLogger(__name__)
+
 WORKER = "worker"
 SWEEP = "sweep"
+# What this process lacks the key for is left to others for so long.
+KEY_WAIT_S = 10
 # A payout that ends every worker that takes it must not end them for ever.
 CLAIMS_SILENT_MAX = 20
 
@@ -98,6 +104,11 @@ class Store:
                 _move(connection, row, (), later, actor=WORKER, now=now)
                 return None
             claim, broken = self._opened(row)
+            if broken and (key := lacking(connection, self.vault)):
+                log.error("payout left to others", extra={"reason": f"no key {key} here"})
+                later = {**_GIVEN_BACK, "due_at": now + timedelta(seconds=KEY_WAIT_S)}
+                _move(connection, row, (), later, actor=WORKER, now=now)
+                return None
             broken = broken or intents.why_held(row, policy, now)
             if row.state == State.PAID and broken:
                 # It is settled; nobody watches it any more.
@@ -312,34 +323,17 @@ class Store:
         if row.claims_silent >= CLAIMS_SILENT_MAX:
             return None, f"{row.claims_silent} workers took it and were not heard of again"
         try:
-            claim = Claim(payout_of(row), self.order_of(row))
+            return Claim(payout_of(row), orders.approved_order(row, self.vault)), None
         except VaultError as error:
             return None, str(error)
-        if not self.vault.seal_holds(claim.order, row.seal):
-            return None, "its seal is broken: it is not what was approved"
-        return claim, None
 
     def order_of(self, row: Row[Any]) -> Order:
         """The order as its maker wrote it.
 
         Raises:
-            VaultError: its data does not open, or is not what was stored.
+            VaultError: its data does not open, is not what was stored, or was removed.
         """
-        if not isinstance(row.metadata, dict):
-            raise VaultError(f"payout {row.reference_id}: its stored metadata was changed")
-        opened = self.vault.decrypt(
-            row.sealed_data, account=row.account, reference_id=row.reference_id
-        )
-        return Order(
-            reference_id=row.reference_id,
-            account=row.account,
-            amount=money_of(row),
-            service=row.service,
-            metadata=row.metadata,
-            description=row.description,
-            replaces=row.replaces,
-            **opened,
-        )
+        return orders.order_of(row, self.vault)
 
 
 # Statements are built once: their text is derived from them only at their first use.

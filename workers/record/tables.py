@@ -68,6 +68,8 @@ installation = Table(
     Column("id", Integer, primary_key=True),
     # Which key closed the data: a wrong key is told at once, not payout by payout.
     Column("key_id", Text, nullable=False),
+    # The key that a rotation is on its way to: everything new is closed with that one.
+    Column("next_key_id", Text),
     # Which database this is: another one with the same rows is a restored copy.
     Column("identity", Text),
     # When a sweep last went all the way through.
@@ -120,6 +122,8 @@ batches = Table(
     Column("note", Text),
     # The batch whose lines these correct or pay again.
     Column("child_of", Text, ForeignKey("batches.id")),
+    # When the data of its beneficiaries was removed.
+    Column("purged_at", UtcDateTime),
     CheckConstraint(f"decision IN ({_DECISIONS})", name="batches_decision_known"),
     CheckConstraint("rows > 0", name="batches_not_empty"),
 )
@@ -219,6 +223,8 @@ payouts = Table(
     Column("announced_until", UtcDateTime),
     # When news of the provider last made it due.
     Column("woken_at", UtcDateTime),
+    # When its beneficiary's data was removed: what is not null there is then empty.
+    Column("purged_at", UtcDateTime),
     CheckConstraint(f"state IN ({_STATES})", name="payouts_state_known"),
     CheckConstraint("amount_minor > 0", name="payouts_amount_positive"),
     CheckConstraint("fee_expected_minor >= 0", name="payouts_fee_not_negative"),

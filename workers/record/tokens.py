@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workers.errors import VaultError
 from workers.record.database import Database
+from workers.record.keybook import writing
 from workers.record.tables import tokens
 from workers.record.vault import Vault
 
@@ -36,7 +37,7 @@ class TokenBook:
         if row is None or row.sealed_token is None or row.usable_until is None:
             return None
         try:
-            opened = self._vault.open_secret(row.sealed_token, _place(account, name))
+            opened = self._vault.open_secret(row.sealed_token, place_of(account, name))
         except VaultError:
             return None
         return opened.decode(), row.usable_until
@@ -57,15 +58,29 @@ class TokenBook:
         return taken.rowcount == 1
 
     def keep(self, account: str, name: str, token: str, usable_until: datetime) -> None:
-        """Store a fetched token, and let go of the lease."""
-        sealed = self._vault.close_secret(token.encode(), _place(account, name))
-        self._change(
-            account, name, sealed_token=sealed, usable_until=usable_until, fetching_until=None
-        )
+        """Store a fetched token, and let go of the lease.
+
+        A process that lacks the key which the record is closed with keeps it to itself.
+        """
+        with self.database.write() as connection:
+            try:
+                vault = writing(connection, self._vault)
+            except VaultError:
+                _change(connection, account, name, fetching_until=None)
+                return
+            _change(
+                connection,
+                account,
+                name,
+                sealed_token=vault.close_secret(token.encode(), place_of(account, name)),
+                usable_until=usable_until,
+                fetching_until=None,
+            )
 
     def give_up(self, account: str, name: str) -> None:
         """Let go of the lease: nothing was fetched."""
-        self._change(account, name, fetching_until=None)
+        with self.database.write() as connection:
+            _change(connection, account, name, fetching_until=None)
 
     def forget_old(self, now: datetime) -> int:
         """Delete what nobody uses any more; a number of rows."""
@@ -81,14 +96,13 @@ class TokenBook:
         with self.database.write() as connection:
             return connection.execute(delete(tokens).where(old)).rowcount
 
-    def _change(self, account: str, name: str, **values: object) -> None:
-        with self.database.write() as connection:
-            connection.execute(
-                update(tokens)
-                .where(tokens.c.account == account, tokens.c.name == name)
-                .values(**values)
-            )
 
-
-def _place(account: str, name: str) -> str:
+def place_of(account: str, name: str) -> str:
+    """What a token is bound to in the vault."""
     return f"token {name} of account {account}"
+
+
+def _change(connection: Connection, account: str, name: str, **values: object) -> None:
+    connection.execute(
+        update(tokens).where(tokens.c.account == account, tokens.c.name == name).values(**values)
+    )

@@ -1,94 +1,117 @@
 """Beneficiary data under lock: encryption at rest, masks for everything that is shown, row seals.
 
 The data of one payout is encrypted with AES-256-GCM, bound to its account and reference id, so a
-ciphertext moved to another row does not open. Nothing here ever logs or returns a key.
+ciphertext moved to another row does not open. It names the key that closed it, so that keys can be
+changed under running workers: whatever a known key closed opens, and one of them closes. Nothing
+here ever logs or returns a key.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import hmac
 import json
-import os
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from workers.errors import SettingsError, VaultError
+from workers.errors import VaultError
+from workers.record import keys
+from workers.record.keys import KEY_FILE_NAME, Key, KeyFiles
 from workers.record.model import Order
 
-KEY_BYTES = 32
-# Source: NIST SP 800-38D, 8.2: a 96-bit nonce; random ones are safe far beyond 2^32 payouts a key.
-NONCE_BYTES = 12
+__all__ = ["KEY_FILE_NAME", "Vault", "key_id_of", "mask", "masked_beneficiary"]
+
 _VERSION = b"\x01"
-_KEY_ID_BYTES = 4
-KEY_FILE_NAME = "paybatch.key"
+# Where the id of its key stands in what was closed: from this byte on, counted from 1 as SQL does.
+KEY_ID_AT = len(_VERSION) + 1
+_HEAD = len(_VERSION) + keys.KEY_ID_BYTES
+
+
+class _Ring:
+    """The keys that this process knows, shared by all views of one vault."""
+
+    def __init__(self, known: Sequence[Key], more: Callable[[], Sequence[Key]] | None) -> None:
+        self.keys = {key.id: key for key in known}
+        self._more = more
+
+    def find(self, key_id: bytes) -> Key | None:
+        """The key of that id, looked for anew where keys lie that it may have joined."""
+        if key_id not in self.keys:
+            self.refresh()
+        return self.keys.get(key_id)
+
+    def refresh(self) -> bool:
+        """Whether there are keys that were not known before; one that is known stays so."""
+        before = len(self.keys)
+        if self._more is not None:
+            self.keys |= {key.id: key for key in self._more()}
+        return len(self.keys) > before
 
 
 class Vault:
-    """Opens and closes beneficiary data with one key."""
+    """Opens what any of its keys closed, and closes with one of them."""
 
-    def __init__(self, key: bytes) -> None:
-        """
-        Args:
-            key: 32 random bytes, from which one key a purpose is derived.
-        """
-        self.key_id = hashlib.sha256(b"paybatch key id" + key).digest()[:_KEY_ID_BYTES]
-        self._data = AESGCM(_derived(key, b"beneficiary data"))
-        self._seal = _derived(key, b"row seal")
-        self._fingerprint = _derived(key, b"beneficiary fingerprint")
-        self._other = AESGCM(_derived(key, b"tokens and deliveries"))
+    def __init__(self, ring: _Ring, writes: Key) -> None:
+        self._ring = ring
+        self._writes = writes
 
     @classmethod
-    def from_text(cls, text: str) -> Vault:
-        """The vault of a key written as base64.
+    def from_text(cls, text: str, *old: str) -> Vault:
+        """The vault of a key written as base64, which closes, and of older ones, which only open.
 
         Raises:
-            SettingsError: not base64 of 32 bytes.
+            SettingsError: one of them is not base64 of 32 bytes.
         """
-        try:
-            key = base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if len(key) != KEY_BYTES:
-            raise SettingsError(
-                [
-                    "encryption_key: expected base64 of 32 random bytes;"
-                    " `head -c 32 /dev/urandom | base64` makes one"
-                ]
-            )
-        return cls(key)
+        key = Key.from_text(text)
+        older = [Key.from_text(each, named="encryption_keys_old") for each in old]
+        return cls(_Ring([key, *older], None), key)
 
     @classmethod
     def beside(cls, database: Path) -> Vault:
-        """The embedded vault: its key lies beside the database, and is made on first use.
+        """The embedded vault: its keys lie beside the database, the first made on first use.
 
         Raises:
             VaultError: there is a database, but its key is gone or cannot be read.
         """
-        path = database.with_name(KEY_FILE_NAME)
-        if not path.exists() and not _has_content(database):
-            _make_key_file(path)
-        try:
-            return cls.from_text(path.read_text(encoding="ascii").strip())
-        except FileNotFoundError:
-            raise VaultError(
-                f"{database} is there but its key {path} is not: put the key back, or set"
-                " encryption_key; without it the stored payouts cannot be opened"
-            ) from None
-        except (OSError, UnicodeDecodeError, SettingsError) as error:
-            raise VaultError(f"the key file {path} cannot be read: {error}") from error
+        files = KeyFiles(database)
+        known = files.load()
+        return cls(_Ring(known, files.load), known[0])
+
+    @property
+    def key_id(self) -> bytes:
+        """Which key closes."""
+        return self._writes.id
+
+    @property
+    def known_ids(self) -> Sequence[bytes]:
+        """Which keys open."""
+        return list(self._ring.keys)
+
+    def knows(self, key_id: bytes) -> bool:
+        """Whether it has that key, now that it is asked for."""
+        return self._ring.find(key_id) is not None
+
+    def refresh(self) -> bool:
+        """Whether a key has come that was not known before."""
+        return self._ring.refresh()
+
+    def closing_with(self, key_id: bytes) -> Vault:
+        """The same keys, of which that one closes.
+
+        Raises:
+            VaultError: it is not known here.
+        """
+        key = self._ring.find(key_id)
+        if key is None:
+            raise VaultError(f"key {key_id.hex()} is not known here")
+        return self if key is self._writes else Vault(self._ring, key)
+
+    # --- data ---
 
     def encrypt(self, order: Order) -> bytes:
-        """The order's beneficiary data, as bytes that only this key opens for this order."""
+        """The order's beneficiary data, as bytes that only its key opens for this order."""
         plain = json.dumps(
             {
                 "fields": dict(order.fields),
@@ -98,7 +121,7 @@ class Vault:
             separators=(",", ":"),
             ensure_ascii=False,
         ).encode()
-        return self._closed(self._data, plain, _bound(order.account, order.reference_id))
+        return self._closed(self._writes.data, plain, _bound(order.account, order.reference_id))
 
     def decrypt(self, data: bytes, *, account: str, reference_id: str) -> Mapping[str, Any]:
         """The `fields`, `context` and `customer` that `encrypt` closed.
@@ -106,14 +129,15 @@ class Vault:
         Raises:
             VaultError: another key closed it, it belongs to another payout, or it was changed.
         """
-        bound = _bound(account, reference_id)
-        plain = self._opened(self._data, data, bound, f"payout {reference_id}")
+        what = f"payout {reference_id}"
+        key = self._key_of(data, what)
+        plain = self._opened(key.data, data, _bound(account, reference_id), what)
         opened: Mapping[str, Any] = json.loads(plain)
         return opened
 
     def close_secret(self, plain: bytes, place: str) -> bytes:
-        """A token or a delivery, as bytes that only this key opens for that place."""
-        return self._closed(self._other, plain, place.encode())
+        """A token or a delivery, as bytes that only its key opens for that place."""
+        return self._closed(self._writes.other, plain, place.encode())
 
     def open_secret(self, data: bytes, place: str) -> bytes:
         """What `close_secret` closed.
@@ -121,45 +145,56 @@ class Vault:
         Raises:
             VaultError: another key closed it, it belongs to another place, or it was changed.
         """
-        return self._opened(self._other, data, place.encode(), place)
+        return self._opened(self._key_of(data, place).other, data, place.encode(), place)
 
     def _closed(self, cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return _VERSION + self.key_id + nonce + cipher.encrypt(nonce, plain, bound)
+        return _VERSION + self._writes.id + keys.closed(cipher, plain, bound)
+
+    def _key_of(self, data: bytes, what: str) -> Key:
+        key_id = key_id_of(data)
+        key = None if key_id is None else self._ring.find(key_id)
+        if key is None:
+            named = "" if key_id is None else f" ({key_id.hex()})"
+            raise VaultError(f"{what}: its data was closed with another key{named}")
+        return key
 
     def _opened(self, cipher: AESGCM, data: bytes, bound: bytes, what: str) -> bytes:
-        head = len(_VERSION) + _KEY_ID_BYTES
-        version, key_id = data[: len(_VERSION)], data[len(_VERSION) : head]
-        if version != _VERSION or key_id != self.key_id:
-            raise VaultError(f"{what}: its data was closed with another key")
-        nonce, body = data[head : head + NONCE_BYTES], data[head + NONCE_BYTES :]
-        try:
-            return cipher.decrypt(nonce, body, bound)
-        except (InvalidTag, ValueError):
-            raise VaultError(f"{what}: its stored data was changed") from None
+        plain = keys.opened(cipher, data[_HEAD:], bound)
+        if plain is None:
+            raise VaultError(f"{what}: its stored data was changed")
+        return plain
+
+    # --- seals and fingerprints ---
 
     def seal(self, order: Order) -> str:
         """The keyed hash that approval puts on a row; any later edit of the row breaks it."""
-        return hmac.new(self._seal, order.canonical(), hashlib.sha256).hexdigest()
+        return self._writes.seal(order)
 
     def seal_holds(self, order: Order, seal: str | None) -> bool:
-        """Whether the row is still what was approved."""
-        return seal is not None and hmac.compare_digest(self.seal(order), seal)
+        """Whether the row is still what was approved, under whichever key that was."""
+        return seal is not None and any(
+            hmac.compare_digest(key.seal(order), seal) for key in self._keys()
+        )
 
     def fingerprint(self, order: Order) -> str:
         """The same for the same beneficiary and amount, and telling nothing without the key."""
-        same = json.dumps(
-            [
-                order.account,
-                order.service,
-                order.amount.minor,
-                order.amount.currency.code,
-                dict(order.fields),
-            ],
-            sort_keys=True,
-            separators=(",", ":"),
-        ).encode()
-        return hmac.new(self._fingerprint, same, hashlib.sha256).hexdigest()[:32]
+        return self._writes.fingerprint(order)
+
+    def fingerprints(self, order: Order) -> Sequence[str]:
+        """All that a payout of the same beneficiary and amount may be stored under."""
+        return [key.fingerprint(order) for key in self._keys()]
+
+    def _keys(self) -> Sequence[Key]:
+        """The one that closes first: most rows are its own."""
+        others = [key for key in tuple(self._ring.keys.values()) if key is not self._writes]
+        return [self._writes, *others]
+
+
+def key_id_of(data: bytes) -> bytes | None:
+    """Which key closed something; None: that cannot be told."""
+    if len(data) < _HEAD or data[: len(_VERSION)] != _VERSION:
+        return None
+    return data[len(_VERSION) : _HEAD]
 
 
 def mask(value: str) -> str:
@@ -176,33 +211,3 @@ def masked_beneficiary(order: Order) -> str:
 
 def _bound(account: str, reference_id: str) -> bytes:
     return f"{account}\0{reference_id}".encode()
-
-
-def _derived(key: bytes, purpose: bytes) -> bytes:
-    # Source: RFC 5869 (HKDF): one key a purpose, so that none can stand in for another.
-    return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"paybatch " + purpose).derive(key)
-
-
-def _has_content(database: Path) -> bool:
-    """Whether there is a database: a file of nothing has just been made for one."""
-    return database.exists() and database.stat().st_size > 0
-
-
-def _make_key_file(path: Path) -> None:
-    """Write a new key, readable by its owner alone; if another process was first, leave its key.
-
-    The whole file appears at once: a reader never sees an empty one.
-    """
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(handle, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

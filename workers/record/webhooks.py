@@ -29,6 +29,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from workers.record.database import Database
 from workers.record.due import NOW
+from workers.record.keybook import writing
 from workers.record.model import Notice
 from workers.record.money import Money
 from workers.record.rows import money_of
@@ -75,14 +76,18 @@ class WebhookBook:
 
         Returns:
             The rows' ids; fewer where too many wait that nobody knows anything of.
+
+        Raises:
+            VaultError: this process lacks the key that the record is closed with.
         """
         insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
         kept = []
         with self.database.write() as connection:
+            vault = writing(connection, self._vault)
             for notice in notices:
                 if not self._room_for(connection, account, notice):
                     continue
-                sealed = self._vault.close_secret(body, f"delivery {notice.key} to {account}")
+                sealed = vault.close_secret(body, place_of(account, notice.key))
                 row = insert(webhooks).values(
                     account=account,
                     key=notice.key,
@@ -186,6 +191,11 @@ class WebhookBook:
             .where(webhooks.c.pending, webhooks.c.account == account, ~_HAS_PAYOUT)
         ).scalar_one()
         return bool(unknown < UNKNOWN_MAX)
+
+
+def place_of(account: str, key: str) -> str:
+    """What the body of a delivery is bound to in the vault."""
+    return f"delivery {key} to {account}"
 
 
 def _payout_by(column: Column[Any], told: Column[Any], *more: ColumnElement[bool]) -> Any:
