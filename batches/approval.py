@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from sqlalchemy.exc import IntegrityError
 
 from batches.preflight import Plan, Preflight, balances_of
-from workers.errors import ApprovalRefused, BatchExists, FileRefused, UsageError
-from workers.record.batches import Batch, BatchBook, NewRow
-from workers.record.model import ContentHash
+from workers.errors import ApprovalRefused, BatchExists, FileRefused, StaleState, UsageError
+from workers.record.batches import Batch, BatchBook
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.runtime import Runtime
@@ -40,18 +39,20 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
 
     Raises:
         BatchExists: the same content is stored already, or was a moment ago by someone else.
-        FileRefused: the file was changed since it was checked, or one of its reference ids was
-            used meanwhile.
+        FileRefused: one of its reference ids was used meanwhile, or the encryption key changed.
     """
+    drafts = plan.drafts
     if plan.known_as is not None:
         raise BatchExists(f"stored already as batch {plan.known_as.id}", batch_id=plan.known_as.id)
     note = None
     if plan.repeats and plan.options.allow_repeats:
         note = f"{plan.repeats} repeated payments allowed by {actor}"
+    if drafts is None or drafts.count != plan.valid:
+        raise FileRefused(f"{plan.path.name}: it has faults, or its rows were only checked")
     book = preflight.book
     try:
         return book.save(
-            _unchanged(plan, preflight),
+            drafts,
             file_name=plan.path.name,
             content_hash=plan.content_hash,
             file_hash=plan.file_hash,
@@ -69,20 +70,12 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
             f"{plan.path.name}: one of its reference ids, or a payout it replaces, was used by"
             " another batch a moment ago; check the file again"
         ) from None
-
-
-def _unchanged(plan: Plan, preflight: Preflight) -> Iterator[NewRow]:
-    """The plan's rows as they are stored, refused at the end if they are not those checked."""
-    content = ContentHash()
-    for number, row in enumerate(preflight.orders(plan), 1):
-        content.add(row.order)
-        provider = preflight.runtime.accounts[row.order.account].settings.provider
-        yield NewRow(row=row.row or number, order=row.order, provider=provider, fee=row.fee)
-    if content.hexdigest() != plan.content_hash:
+    except StaleState as stale:
         raise FileRefused(
-            f"{plan.path.name} was changed while it was being stored; nothing was stored, run the"
-            " command again"
-        )
+            f"{plan.path.name}: {stale}; nothing was stored, run the command again"
+        ) from None
+    finally:
+        drafts.close()
 
 
 def approve(batch_id: str, runtime: Runtime, actor: str) -> Batch:

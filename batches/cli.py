@@ -173,7 +173,7 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     say_sandbox(options.account, quiet=as_json)
     with local.open_runtime(settings) as opened:
         preflight = Preflight(opened.runtime, options, opened.runtime.clock.now())
-        plan = preflight.examine(file)
+        plan = preflight.examine(file, to_store=False)
         known = summarise(plan.known_as, preflight.book) if plan.known_as else None
     written = 0
     if errors is not None and plan.faults:

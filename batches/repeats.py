@@ -10,6 +10,7 @@ from datetime import datetime
 
 from batches.checks import CheckedRow
 from batches.faults import Fault, FaultKind, mask_cell
+from batches.seen import Seen
 from workers.record.batches import BatchBook
 from workers.record.vault import Vault
 from workers.settings import Settings
@@ -23,7 +24,7 @@ class Repeats:
         self._vault = vault
         self._since = now - settings.duplicate_window
         self._off = not settings.duplicate_window_days
-        self._lines: dict[str, int] = {}
+        self._seen = Seen()
         self.count = 0
 
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
@@ -32,14 +33,15 @@ class Repeats:
         # Without any field there is nothing that tells one beneficiary from another.
         prints = {row.line: self._vault.fingerprint(row.order) for row in rows if row.order.fields}
         stored = self._book.repeats(list(prints.values()), self._since)
+        lines = [row.line for row in rows]
+        firsts = dict(self._seen.repeats([prints.get(line) for line in lines], lines))
+        if not firsts and not stored:
+            return []
         faults = []
-        for row in rows:
-            fingerprint = prints.get(row.line)
-            if fingerprint is None:
-                continue
-            first = self._lines.setdefault(fingerprint, row.line)
-            if first != row.line:
-                where = f"line {first}"
+        for at, row in enumerate(rows):
+            fingerprint = prints.get(row.line, "")
+            if at in firsts:
+                where = f"line {firsts[at]}"
             elif fingerprint in stored:
                 where = f"payout {stored[fingerprint]}"
             else:

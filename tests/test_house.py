@@ -140,7 +140,7 @@ def test_in_the_record_a_state_is_otherwise_only_given_to_a_new_draft() -> None:
         for file in FILES
         if file.startswith("workers/record/") and _keys_named_state(TREES[file])
     }
-    assert found == {"workers/record/store.py": 2, "workers/record/batches.py": 1}
+    assert found == {"workers/record/store.py": 2, "workers/record/drafts.py": 1}
 
 
 def test_only_the_vault_and_the_store_open_beneficiary_data() -> None:

@@ -16,17 +16,18 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, selec
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
 from workers.record.answers import Answers, pages
-from workers.record.model import ContentHash, Order
+from workers.record.drafts import Drafts, NewRow, store_drafts
+from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
-from workers.record.tables import accounts, batches, payouts
-from workers.record.vault import masked_beneficiary
+from workers.record.tables import REFERENCE_TAKEN, REPLACES, accounts, batches, payouts
+
+__all__ = ["Batch", "BatchBook", "NewRow"]
 
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
 _ID_LENGTH = 7
-_CHUNK = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +52,6 @@ class Batch:
     child_of: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRow:
-    """A checked row, ready to be stored."""
-
-    row: int
-    order: Order
-    provider: str
-    fee: Money
-
-
 class BatchBook(Answers):
     """The batches table and the payouts' lives before and after the workers."""
 
@@ -72,7 +63,7 @@ class BatchBook(Answers):
 
     def save(
         self,
-        rows: Iterable[NewRow],
+        rows: Iterable[NewRow] | Drafts,
         *,
         file_name: str,
         content_hash: str,
@@ -91,10 +82,14 @@ class BatchBook(Answers):
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
+            StaleState: the rows were closed with another key than the one in use.
         """
+        drafts = rows if isinstance(rows, Drafts) else Drafts.of(rows, self.store.vault)
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
             self.database.have_time(connection)
+            if drafts.key_id != self.store.vault.key_id:
+                raise StaleState("the encryption key was changed meanwhile")
             connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -109,98 +104,63 @@ class BatchBook(Answers):
                     note=note,
                 )
             )
-            chunk: list[dict[str, Any]] = []
-            for row in rows:
-                chunk.append(self._draft(row, batch_id, now))
-                if len(chunk) == _CHUNK:
-                    connection.execute(insert(payouts), chunk)
-                    chunk = []
-            if chunk:
-                connection.execute(insert(payouts), chunk)
+            store_drafts(connection, drafts, batch_id=batch_id, now=now)
         return batch_id
-
-    def _draft(self, row: NewRow, batch_id: str, now: datetime) -> dict[str, Any]:
-        order, vault = row.order, self.store.vault
-        return {
-            "batch_id": batch_id,
-            "row": row.row,
-            "reference_id": order.reference_id,
-            "account": order.account,
-            "provider": row.provider,
-            "service": order.service,
-            "amount_minor": order.amount.minor,
-            "currency": order.amount.currency.code,
-            "currency_exponent": order.amount.currency.exponent,
-            "state": State.DRAFT,
-            "sealed_data": vault.encrypt(order),
-            "beneficiary": masked_beneficiary(order),
-            "fingerprint": vault.fingerprint(order),
-            "description": order.description,
-            "metadata": dict(order.metadata),
-            "replaces": order.replaces,
-            "fee_expected_minor": row.fee.minor,
-            "created_at": now,
-        }
 
     # --- what is known already ---
 
     def known(self, account: str, reference_ids: Sequence[str]) -> Mapping[str, Row[Any]]:
         """The stored payouts among these reference ids: id to its batch and state."""
         found: dict[str, Row[Any]] = {}
+        if not reference_ids:
+            return found
         with self.database.read() as connection:
-            for start in range(0, len(reference_ids), 500):
-                rows = connection.execute(
-                    select(
-                        payouts.c.reference_id,
-                        payouts.c.batch_id,
-                        payouts.c.state,
-                        payouts.c.attempts,
-                    ).where(
-                        payouts.c.account == account,
-                        payouts.c.reference_id.in_(reference_ids[start : start + 500]),
-                    )
+            rows = connection.execute(
+                select(
+                    payouts.c.reference_id, payouts.c.batch_id, payouts.c.state, payouts.c.attempts
+                ).where(
+                    payouts.c.account == account,
+                    self.database.among(payouts.c.reference_id, reference_ids),
+                    # As the index of reference ids says it.
+                    REFERENCE_TAKEN,
                 )
-                found |= {
-                    row.reference_id: row
-                    for row in rows
-                    if row.state != State.CANCELLED or row.attempts
-                }
+            )
+            found |= {row.reference_id: row for row in rows}
         return found
 
     def replaced(self, account: str, reference_ids: Sequence[str]) -> set[str]:
         """Those of the reference ids that a payout replaces already."""
-        found: set[str] = set()
+        if not reference_ids:
+            return set()
         with self.database.read() as connection:
-            for start in range(0, len(reference_ids), 500):
-                found |= set(
-                    connection.execute(
-                        select(payouts.c.replaces).where(
-                            payouts.c.account == account,
-                            payouts.c.replaces.in_(reference_ids[start : start + 500]),
-                            payouts.c.state.not_in([State.FAILED, State.CANCELLED]),
-                        )
-                    ).scalars()
-                )
-        return found
+            return set(
+                connection.execute(
+                    select(payouts.c.replaces).where(
+                        payouts.c.account == account,
+                        self.database.among(payouts.c.replaces, reference_ids),
+                        # As the index of replaced payouts says it.
+                        REPLACES,
+                    )
+                ).scalars()
+            )
 
     def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
         """The latest payout since then of each fingerprint, that was or may be paid: its reference
         id."""
+        if not fingerprints:
+            return {}
         unpaid = [State.FAILED, State.CANCELLED, State.RETURNED]
-        found: dict[str, str] = {}
         with self.database.read() as connection:
-            for start in range(0, len(fingerprints), 500):
-                rows = connection.execute(
-                    select(payouts.c.fingerprint, payouts.c.reference_id)
-                    .where(
-                        payouts.c.fingerprint.in_(fingerprints[start : start + 500]),
-                        payouts.c.created_at >= since,
-                        payouts.c.state.not_in(unpaid),
-                    )
-                    .order_by(payouts.c.created_at)
+            rows = connection.execute(
+                select(payouts.c.fingerprint, payouts.c.reference_id)
+                .where(
+                    self.database.among(payouts.c.fingerprint, fingerprints),
+                    payouts.c.created_at >= since,
+                    payouts.c.state.not_in(unpaid),
                 )
-                found |= {row.fingerprint: row.reference_id for row in rows}
-        return found
+                .order_by(payouts.c.created_at)
+            )
+            return {row.fingerprint: row.reference_id for row in rows}
 
     def by_content(self, content_hash: str) -> Batch | None:
         """The batch of the same content, unless that was turned down."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,21 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Engine,
+    ExceptionContext,
+    cast,
+    create_engine,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -145,6 +160,18 @@ class Database:
         """Let this transaction wait for its own process: for the next rows of a large file."""
         if not self.is_sqlite:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
+
+    def among(self, column: ColumnElement[str], texts: Sequence[str]) -> ColumnElement[bool]:
+        """That a column is one of these texts, however many: they are one parameter, so the
+        statement is made and planned once.
+        """
+        given = literal(json.dumps(texts))
+        listed = (
+            func.json_each(given)
+            if self.is_sqlite
+            else func.json_array_elements_text(cast(given, JSON))
+        )
+        return column.in_(select(listed.table_valued("value").c.value))
 
     def close(self) -> None:
         """Close every connection."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from workers.record.canonical import quoted, sorted_object
 from workers.record.money import Money
 from workers.record.status import Outcome, State
 
@@ -43,24 +43,20 @@ class Order:
         """The same bytes for the same content, whatever the order of columns: what is hashed and
         sealed.
         """
-        return json.dumps(
-            {
-                "reference_id": self.reference_id,
-                "account": self.account,
-                "amount_minor": self.amount.minor,
-                "currency": self.amount.currency.code,
-                "currency_exponent": self.amount.currency.exponent,
-                "service": self.service,
-                "fields": dict(self.fields),
-                "context": dict(self.context),
-                "customer": dict(self.customer),
-                "metadata": dict(self.metadata),
-                "description": self.description,
-                "replaces": self.replaces,
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
+        amount = self.amount
+        return (
+            f'{{"account":{quoted(self.account)}'
+            f',"amount_minor":{amount.minor}'
+            f',"context":{sorted_object(self.context)}'
+            f',"currency":{quoted(amount.currency.code)}'
+            f',"currency_exponent":{amount.currency.exponent}'
+            f',"customer":{sorted_object(self.customer)}'
+            f',"description":{quoted(self.description)}'
+            f',"fields":{sorted_object(self.fields)}'
+            f',"metadata":{sorted_object(self.metadata)}'
+            f',"reference_id":{quoted(self.reference_id)}'
+            f',"replaces":{quoted(self.replaces)}'
+            f',"service":{quoted(self.service)}}}'
         ).encode()
 
 
@@ -71,8 +67,12 @@ class ContentHash:
         self._digest = hashlib.sha256()
 
     def add(self, order: Order) -> None:
+        self.add_canonical(order.canonical())
+
+    def add_canonical(self, canonical: bytes) -> None:
+        """Add a row by what its `Order.canonical` is."""
         # Hashing the row first keeps rows apart: no two sequences of rows share their bytes.
-        self._digest.update(hashlib.sha256(order.canonical()).digest())
+        self._digest.update(hashlib.sha256(canonical).digest())
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()

@@ -224,24 +224,24 @@ payouts = Table(
     CheckConstraint("length(reference_id) > 0", name="payouts_reference_given"),
 )
 # A reference id is for life; one that was withdrawn before any send never reached the provider.
-_REFERENCE_TAKEN = text("state <> 'cancelled' OR attempts > 0")
+REFERENCE_TAKEN = text("(state <> 'cancelled' OR attempts > 0)")
 Index(
     "payouts_reference_once",
     payouts.c.account,
     payouts.c.reference_id,
     unique=True,
-    postgresql_where=_REFERENCE_TAKEN,
-    sqlite_where=_REFERENCE_TAKEN,
+    postgresql_where=REFERENCE_TAKEN,
+    sqlite_where=REFERENCE_TAKEN,
 )
 # A failed payout is paid again once, not twice.
-_REPLACES = text("replaces <> '' AND state NOT IN ('failed', 'cancelled')")
+REPLACES = text("(replaces <> '' AND state NOT IN ('failed', 'cancelled'))")
 Index(
     "payouts_replaces_once",
     payouts.c.account,
     payouts.c.replaces,
     unique=True,
-    postgresql_where=_REPLACES,
-    sqlite_where=_REPLACES,
+    postgresql_where=REPLACES,
+    sqlite_where=REPLACES,
 )
 Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
 # With the account in it, so that counting a batch reads the index alone.

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from workers.errors import SettingsError, VaultError
+from workers.record.canonical import plain_object, quoted_ascii, sorted_ascii_object
 from workers.record.model import Order
 
 KEY_BYTES = 32
@@ -43,8 +44,8 @@ class Vault:
         """
         self.key_id = hashlib.sha256(b"paybatch key id" + key).digest()[:_KEY_ID_BYTES]
         self._data = AESGCM(_derived(key, b"beneficiary data"))
-        self._seal = _derived(key, b"row seal")
-        self._fingerprint = _derived(key, b"beneficiary fingerprint")
+        self._seal = _hasher(_derived(key, b"row seal"))
+        self._fingerprint = _hasher(_derived(key, b"beneficiary fingerprint"))
         self._other = AESGCM(_derived(key, b"tokens and deliveries"))
 
     @classmethod
@@ -89,14 +90,10 @@ class Vault:
 
     def encrypt(self, order: Order) -> bytes:
         """The order's beneficiary data, as bytes that only this key opens for this order."""
-        plain = json.dumps(
-            {
-                "fields": dict(order.fields),
-                "context": dict(order.context),
-                "customer": dict(order.customer),
-            },
-            separators=(",", ":"),
-            ensure_ascii=False,
+        plain = (
+            f'{{"fields":{plain_object(order.fields)}'
+            f',"context":{plain_object(order.context)}'
+            f',"customer":{plain_object(order.customer)}}}'
         ).encode()
         return self._closed(self._data, plain, _bound(order.account, order.reference_id))
 
@@ -140,7 +137,11 @@ class Vault:
 
     def seal(self, order: Order) -> str:
         """The keyed hash that approval puts on a row; any later edit of the row breaks it."""
-        return hmac.new(self._seal, order.canonical(), hashlib.sha256).hexdigest()
+        return self.seal_of(order.canonical())
+
+    def seal_of(self, canonical: bytes) -> str:
+        """The seal of the order whose `canonical` that is."""
+        return _keyed_hash(self._seal, canonical)
 
     def seal_holds(self, order: Order, seal: str | None) -> bool:
         """Whether the row is still what was approved."""
@@ -148,18 +149,12 @@ class Vault:
 
     def fingerprint(self, order: Order) -> str:
         """The same for the same beneficiary and amount, and telling nothing without the key."""
-        same = json.dumps(
-            [
-                order.account,
-                order.service,
-                order.amount.minor,
-                order.amount.currency.code,
-                dict(order.fields),
-            ],
-            sort_keys=True,
-            separators=(",", ":"),
+        same = (
+            f"[{quoted_ascii(order.account)},{quoted_ascii(order.service)}"
+            f",{order.amount.minor},{quoted_ascii(order.amount.currency.code)}"
+            f",{sorted_ascii_object(order.fields)}]"
         ).encode()
-        return hmac.new(self._fingerprint, same, hashlib.sha256).hexdigest()[:32]
+        return _keyed_hash(self._fingerprint, same)[:32]
 
 
 def mask(value: str) -> str:
@@ -171,7 +166,8 @@ def mask(value: str) -> str:
 
 def masked_beneficiary(order: Order) -> str:
     """Who is paid, as results and screens may show it: `card_number ****0002`."""
-    return ", ".join(f"{name} {mask(str(value))}" for name, value in sorted(order.fields.items()))
+    fields = order.fields
+    return ", ".join([f"{name} {mask(str(fields[name]))}" for name in sorted(fields)])
 
 
 def _bound(account: str, reference_id: str) -> bytes:
@@ -181,6 +177,17 @@ def _bound(account: str, reference_id: str) -> bytes:
 def _derived(key: bytes, purpose: bytes) -> bytes:
     # Source: RFC 5869 (HKDF): one key a purpose, so that none can stand in for another.
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"paybatch " + purpose).derive(key)
+
+
+def _hasher(key: bytes) -> hmac.HMAC:
+    """HMAC-SHA-256 that has taken its key: copying it is much cheaper than taking the key anew."""
+    return hmac.new(key, digestmod=hashlib.sha256)
+
+
+def _keyed_hash(hasher: hmac.HMAC, data: bytes) -> str:
+    mine = hasher.copy()
+    mine.update(data)
+    return mine.hexdigest()
 
 
 def _has_content(database: Path) -> bool:
