@@ -93,13 +93,20 @@ class Answers:
                 counted[account][State(state)] = number
         return counted
 
-    def each(self, batch_id: str, *states: State) -> Iterator[Row[Any]]:
-        """The payouts of a batch in input order, all or those in some states."""
+    def each(
+        self, batch_id: str, *states: State, columns: Sequence[Any] = (payouts,)
+    ) -> Iterator[Row[Any]]:
+        """The payouts of a batch in input order, all or those in some states.
+
+        Args:
+            columns: those wanted, the row's number among them; by default all.
+        """
         which = payouts.c.batch_id == batch_id
         if states:
             which = and_(which, payouts.c.state.in_(states))
         with self.database.read() as connection:
-            yield from pages(connection, which)
+            for page in paged(connection, which, columns):
+                yield from page
 
     def reasons(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, int]]:
         """Why payouts of a batch failed, and how many for each, the most frequent first."""
@@ -190,17 +197,24 @@ class Answers:
             return {State(row.state): row.since for row in rows}
 
 
-def pages(connection: Connection, which: ColumnElement[bool]) -> Iterator[Row[Any]]:
-    """Payouts in input order, a page at a time."""
+def paged(
+    connection: Connection, which: ColumnElement[bool], columns: Sequence[Any] = (payouts,)
+) -> Iterator[Sequence[Row[Any]]]:
+    """Payouts in input order, a page at a time.
+
+    Args:
+        columns: those wanted, the row's number among them.
+    """
     last = 0
     while True:
         rows = connection.execute(
-            select(payouts)
+            select(*columns)
             .where(which, payouts.c.row > last)
             .order_by(payouts.c.row)
             .limit(PAGE_ROWS)
         ).all()
-        yield from rows
+        if rows:
+            yield rows
         if len(rows) < PAGE_ROWS:
             return
         last = rows[-1].row

@@ -7,7 +7,7 @@ What people decide is stored; whether a batch is running or completed is derived
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
-from workers.record.answers import Answers, pages
+from workers.record.answers import Answers, paged
 from workers.record.drafts import Drafts, NewRow, store_drafts
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
@@ -28,6 +28,21 @@ __all__ = ["Batch", "BatchBook", "NewRow"]
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
 _ID_LENGTH = 7
+# What `Store.order_of` makes an order from.
+ORDERED = (
+    payouts.c.id,
+    payouts.c.row,
+    payouts.c.reference_id,
+    payouts.c.account,
+    payouts.c.amount_minor,
+    payouts.c.currency,
+    payouts.c.currency_exponent,
+    payouts.c.service,
+    payouts.c.metadata,
+    payouts.c.description,
+    payouts.c.replaces,
+    payouts.c.sealed_data,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,18 +259,24 @@ class BatchBook(Answers):
 
     def _seal(self, connection: Connection, batch: Batch, actor: str, now: datetime) -> None:
         """Seal the rows as they are stored, if they are those that were checked."""
-        content = ContentHash()
-        seals = []
-        for row in pages(connection, payouts.c.batch_id == batch.id):
-            order = self.store.order_of(row)
-            content.add(order)
-            seals.append({"sealed_id": row.id, "seal": self.store.vault.seal(order)})
+        seals = self._seals(connection, batch)
+        self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
+
+    def _seals(self, connection: Connection, batch: Batch) -> Iterator[list[tuple[int, str]]]:
+        """The seal of every row, by its id; an error at the end if the rows were changed."""
+        content, order_of, seal_of = ContentHash(), self.store.order_of, self.store.vault.seal_of
+        for page in paged(connection, payouts.c.batch_id == batch.id, ORDERED):
+            seals = []
+            for row in page:
+                canonical = order_of(row).canonical()
+                content.add_canonical(canonical)
+                seals.append((row.id, seal_of(canonical)))
+            yield seals
         if content.hexdigest() != batch.content_hash:
             raise ApprovalRefused(
                 f"batch {batch.id} is not what was checked: its rows were changed since;"
                 " reject it and submit the file again"
             )
-        self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
 
     def reject(self, batch_id: str, *, actor: str, reason: str, now: datetime) -> int:
         """Turn a draft down; the number of payouts withdrawn.

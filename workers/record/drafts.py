@@ -11,15 +11,14 @@ from __future__ import annotations
 import marshal
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
-import psycopg
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from workers.errors import FileRefused
+from workers.record.bulk import store_many
 from workers.record.canonical import plain_object
 from workers.record.model import Order
 from workers.record.money import Money
@@ -131,43 +130,14 @@ def store_drafts(connection: Connection, drafts: Drafts, *, batch_id: str, now: 
         sqlalchemy.exc.IntegrityError: one of the reference ids was stored meanwhile.
     """
     same = {"batch_id": batch_id, "state": State.DRAFT.value, "created_at": now}
+    first = tuple(_as_stored(connection, name, value) for name, value in same.items())
+    chunks = ([first + draft for draft in chunk] for chunk in drafts)
+    store_many(connection, "payouts", [*same, *OWN], chunks)
+
+
+def _as_stored(connection: Connection, name: str, value: Any) -> Any:
     if connection.dialect.name == "postgresql":
-        _copy(connection, same, drafts)
-    else:
-        _insert(connection, same, drafts)
-
-
-def _copy(connection: Connection, same: Mapping[str, Any], drafts: Drafts) -> None:
-    link: Any = connection.connection.driver_connection
-    statement = f"COPY payouts ({_named([*same, *OWN])}) FROM STDIN"
-    first = tuple(same.values())
-    try:
-        with link.cursor() as cursor, cursor.copy(statement) as copy:
-            write = copy.write_row
-            for chunk in drafts:
-                for draft in chunk:
-                    write(first + draft)
-    except psycopg.Error as error:
-        # Told as SQLAlchemy tells it; and without the row, which the server's details quote.
-        error.args = (error.diag.message_primary or type(error).__name__,)
-        raise DBAPIError.instance(
-            "COPY payouts", None, error, psycopg.Error, hide_parameters=True
-        ) from None
-
-
-def _insert(connection: Connection, same: Mapping[str, Any], drafts: Drafts) -> None:
-    stored = []
-    for name, value in same.items():
-        as_stored = (
-            payouts.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-        )
-        stored.append(as_stored(value) if as_stored else value)
-    marks = ", ".join("?" * (len(same) + len(OWN)))
-    statement = f"INSERT INTO payouts ({_named([*same, *OWN])}) VALUES ({marks})"  # noqa: S608 - our names
-    first = tuple(stored)
-    for chunk in drafts:
-        connection.exec_driver_sql(statement, [first + draft for draft in chunk])
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+        return value
+    kind = payouts.c[name].type.dialect_impl(connection.dialect)
+    convert = kind.bind_processor(connection.dialect)
+    return value if convert is None else convert(value)
