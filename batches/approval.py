@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy.exc import IntegrityError
 
@@ -31,8 +31,16 @@ def operator() -> str:
         return f"uid {os.getuid()}"
 
 
-def store(plan: Plan, preflight: Preflight, actor: str) -> str:
+def store(
+    plan: Plan,
+    preflight: Preflight,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> str:
     """Store a payable plan as a batch of drafts, all of it or nothing.
+
+    Args:
+        progress: told the number of rows stored so far.
 
     Returns:
         The batch's id.
@@ -49,6 +57,7 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
         note = f"{plan.repeats} repeated payments allowed by {actor}"
     if drafts is None or drafts.count != plan.valid:
         raise FileRefused(f"{plan.path.name}: it has faults, or its rows were only checked")
+    drafts.progress = progress
     book = preflight.book
     try:
         return book.save(
@@ -78,8 +87,16 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
         drafts.close()
 
 
-def approve(batch_id: str, runtime: Runtime, actor: str) -> Batch:
+def approve(
+    batch_id: str,
+    runtime: Runtime,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Batch:
     """Approve a batch: promise its money, seal and queue its rows.
+
+    Args:
+        progress: told the number of rows sealed so far.
 
     Raises:
         UsageError: no such batch.
@@ -103,6 +120,7 @@ def approve(batch_id: str, runtime: Runtime, actor: str) -> Batch:
             now=runtime.clock.now(),
             spendable=_spendable(names, runtime),
             approvals_seen=seen,
+            progress=progress,
         )
         if approved:
             return find(batch.id, book)
@@ -124,14 +142,19 @@ def accounts_of(batch: Batch, book: BatchBook, runtime: Runtime) -> list[str]:
     return names
 
 
-def approve_or_join(batch_id: str, runtime: Runtime, actor: str) -> Batch:
+def approve_or_join(
+    batch_id: str,
+    runtime: Runtime,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Batch:
     """Approve a batch, or find that another run of the same file has just done so.
 
     Raises:
         As `approve`, but for a batch that is approved already.
     """
     try:
-        return approve(batch_id, runtime, actor)
+        return approve(batch_id, runtime, actor, progress)
     except ApprovalRefused:
         batch = find(batch_id, BatchBook(runtime.store))
         if batch.decision != "approved":

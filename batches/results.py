@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,17 +64,34 @@ _READ = (
     *(payouts.c[_STORED_AS.get(name, name)] for name in COLUMNS),
 )
 FAULT_COLUMNS = ("fault_line", "fault_reason")
+# Progress is told once in so many rows.
+PROGRESS_ROWS = 2_000
 REASONS = ("failure_code", "failure_reason")
 _AGAIN = re.compile(r"(.+)-r([1-9][0-9]*)", re.DOTALL)
 
 
-def write_results(batch_id: str, book: BatchBook, out: Path) -> int:
+def write_results(
+    batch_id: str,
+    book: BatchBook,
+    out: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
     """Write one row per input row, in input order; the number of rows.
+
+    Args:
+        progress: told the number of rows written so far.
 
     Raises:
         UsageError: the file cannot be written there.
     """
-    return write_table(out, COLUMNS, map(_result, book.each(batch_id, columns=_READ)))
+
+    def rows() -> Iterator[list[str]]:
+        for number, row in enumerate(book.each(batch_id, columns=_READ)):
+            if number % PROGRESS_ROWS == 0:
+                progress(number)
+            yield _result(row)
+
+    return write_table(out, COLUMNS, rows())
 
 
 def write_failed(batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int) -> int:

@@ -40,6 +40,8 @@ TESTED_BY = {
     "workers/runtime.py": "workers/test_crash_points.py",
     "workers/record/tables.py": "workers/record/test_database.py",
     "workers/record/answers.py": "workers/record/test_batches.py",
+    "workers/record/bulk.py": "workers/record/test_drafts.py",
+    "workers/record/sealing.py": "workers/record/test_batches.py",
     "workers/record/rows.py": "workers/record/test_store.py",
     "workers/providers/payelata_config.py": "workers/providers/test_payelata.py",
     "workers/providers/port.py": "workers/providers/test_contract.py",

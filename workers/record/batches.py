@@ -7,7 +7,7 @@ What people decide is stored; whether a batch is running or completed is derived
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -215,6 +215,7 @@ class BatchBook(Answers):
         now: datetime,
         spendable: Mapping[str, Mapping[Currency, Money]],
         approvals_seen: Mapping[str, int],
+        progress: Callable[[int], None] = lambda _: None,
     ) -> bool:
         """Approve a batch: seal every row, and queue it, in one transaction.
 
@@ -222,6 +223,7 @@ class BatchBook(Answers):
             spendable: for each account with a balance, what it can spend per currency, less what
                 was promised before the balance was read.
             approvals_seen: each account's count of approvals when its balance was read.
+            progress: told the number of rows sealed so far.
 
         Returns:
             False: another approval came between, so the balance must be read again.
@@ -236,7 +238,8 @@ class BatchBook(Answers):
                 self._decide(connection, batch.id, "approved", actor, now)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
-                self._seal(connection, batch, actor, now)
+                seals = self._seals(connection, batch, progress)
+                self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
         except StaleState:
             return False
         return True
@@ -257,12 +260,9 @@ class BatchBook(Answers):
                     f" and {left.named()} can be spent"
                 )
 
-    def _seal(self, connection: Connection, batch: Batch, actor: str, now: datetime) -> None:
-        """Seal the rows as they are stored, if they are those that were checked."""
-        seals = self._seals(connection, batch)
-        self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
-
-    def _seals(self, connection: Connection, batch: Batch) -> Iterator[list[tuple[int, str]]]:
+    def _seals(
+        self, connection: Connection, batch: Batch, progress: Callable[[int], None]
+    ) -> Iterator[list[tuple[int, str]]]:
         """The seal of every row, by its id; an error at the end if the rows were changed."""
         content, order_of, seal_of = ContentHash(), self.store.order_of, self.store.vault.seal_of
         for page in paged(connection, payouts.c.batch_id == batch.id, ORDERED):
@@ -272,6 +272,7 @@ class BatchBook(Answers):
                 content.add_canonical(canonical)
                 seals.append((row.id, seal_of(canonical)))
             yield seals
+            progress(page[-1].row)
         if content.hexdigest() != batch.content_hash:
             raise ApprovalRefused(
                 f"batch {batch.id} is not what was checked: its rows were changed since;"

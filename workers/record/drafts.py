@@ -11,7 +11,7 @@ from __future__ import annotations
 import marshal
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
@@ -53,6 +53,8 @@ class Drafts:
         # Which key closed them.
         self.key_id = vault.key_id
         self.count = 0
+        # Told, while they are stored, how many are on their way.
+        self.progress: Callable[[int], None] = lambda _: None
         # Of no name in any folder: only this process can read it.
         self._file = tempfile.TemporaryFile(prefix="paybatch-")  # noqa: SIM115 - see `close`
         # For drafts that nobody wants any more: their room on the disk is free at once.
@@ -91,12 +93,15 @@ class Drafts:
     def __iter__(self) -> Iterator[list[Draft]]:
         """The rows, some at a time, each with what `OWN` names."""
         self._file.seek(0)
+        given = 0
         while True:
+            self.progress(given)
             try:
                 chunk: list[Draft] = marshal.load(self._file)  # noqa: S302 - nobody else can write it
             except EOFError:
                 return
             yield chunk
+            given += len(chunk)
 
     def close(self) -> None:
         """Forget the rows."""
