@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from workers.record.canonical import quoted, sorted_object
@@ -13,9 +14,10 @@ from workers.record.money import Money
 from workers.record.status import Outcome, State
 
 JsonObject = Mapping[str, Any]
+_NOTHING: JsonObject = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Order:
     """One payout as its maker wrote it: what is approved, sealed and sent."""
 
@@ -39,6 +41,35 @@ class Order:
     # so not part of what is sealed.
     key_no: int = 0
 
+    def __init__(
+        self,
+        *,
+        reference_id: str,
+        account: str,
+        amount: Money,
+        service: str,
+        fields: JsonObject = _NOTHING,
+        context: JsonObject = _NOTHING,
+        customer: JsonObject = _NOTHING,
+        metadata: JsonObject = _NOTHING,
+        description: str = "",
+        replaces: str = "",
+        key_no: int = 0,
+    ) -> None:
+        # A file has a million of these. What dataclasses write for a frozen class looks every name
+        # up again; this takes less than half the time.
+        _set_reference_id(self, reference_id)
+        _set_account(self, account)
+        _set_amount(self, amount)
+        _set_service(self, service)
+        _set_fields(self, fields)
+        _set_context(self, context)
+        _set_customer(self, customer)
+        _set_metadata(self, metadata)
+        _set_description(self, description)
+        _set_replaces(self, replaces)
+        _set_key_no(self, key_no)
+
     def canonical(self) -> bytes:
         """The same bytes for the same content, whatever the order of columns: what is hashed and
         sealed.
@@ -58,6 +89,12 @@ class Order:
             f',"replaces":{quoted(self.replaces)}'
             f',"service":{quoted(self.service)}}}'
         ).encode()
+
+
+(
+    _set_reference_id, _set_account, _set_amount, _set_service, _set_fields, _set_context,
+    _set_customer, _set_metadata, _set_description, _set_replaces, _set_key_no,
+) = (getattr(Order, name).__set__ for name in Order.__dataclass_fields__)  # fmt: skip
 
 
 class ContentHash:
