@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 RECENT_MAX = 50_000
+# Longer blocks are not made: while two become one, both are there twice.
+BLOCK_MAX = 200_000
 
 
 class Seen:
@@ -20,8 +22,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._recent: dict[int, int] = {}
-        # Blocks of older ones: sorted hashes, and the line of each. Each block is more than twice
-        # as long as the next, so there are few to look into.
+        # Blocks of older ones: sorted hashes, and the line of each.
         self._older: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
 
     def repeats(
@@ -64,7 +65,7 @@ class Seen:
         hashes = np.fromiter(self._recent.keys(), np.int64, len(self._recent))
         lines = np.fromiter(self._recent.values(), np.int32, len(self._recent))
         self._recent = {}
-        while self._older and len(self._older[-1][0]) <= 2 * len(hashes):
+        while self._older and len(self._older[-1][0]) + len(hashes) <= BLOCK_MAX:
             known, of = self._older.pop()
             hashes, lines = np.concatenate([known, hashes]), np.concatenate([of, lines])
         order = np.argsort(hashes, kind="stable")

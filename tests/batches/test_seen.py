@@ -18,6 +18,7 @@ keys = st.lists(st.none() | st.text("abcd", min_size=1, max_size=3), max_size=25
 def test_it_finds_what_a_dictionary_finds(chunks: list[list[object]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(seen, "RECENT_MAX", 7)
+        patch.setattr(seen, "BLOCK_MAX", 30)
         ours, known, line = Seen(), dict[object, int](), 0
         for chunk in chunks:
             lines = list(range(line + 1, line + 1 + len(chunk)))
