@@ -6,6 +6,7 @@ What people decide is stored; whether a batch is running or completed is derived
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, selec
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
 from workers.record.answers import Answers, paged
+from workers.record.database import TEXTS
 from workers.record.drafts import Drafts, NewRow, store_drafts
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
@@ -135,10 +137,11 @@ class BatchBook(Answers):
                     payouts.c.reference_id, payouts.c.batch_id, payouts.c.state, payouts.c.attempts
                 ).where(
                     payouts.c.account == account,
-                    self.database.among(payouts.c.reference_id, reference_ids),
+                    self.database.among(payouts.c.reference_id),
                     # As the index of reference ids says it.
                     REFERENCE_TAKEN,
-                )
+                ),
+                {TEXTS: json.dumps(reference_ids)},
             )
             found |= {row.reference_id: row for row in rows}
         return found
@@ -152,10 +155,11 @@ class BatchBook(Answers):
                 connection.execute(
                     select(payouts.c.replaces).where(
                         payouts.c.account == account,
-                        self.database.among(payouts.c.replaces, reference_ids),
+                        self.database.among(payouts.c.replaces),
                         # As the index of replaced payouts says it.
                         REPLACES,
-                    )
+                    ),
+                    {TEXTS: json.dumps(reference_ids)},
                 ).scalars()
             )
 
@@ -169,11 +173,12 @@ class BatchBook(Answers):
             rows = connection.execute(
                 select(payouts.c.fingerprint, payouts.c.reference_id)
                 .where(
-                    self.database.among(payouts.c.fingerprint, fingerprints),
+                    self.database.among(payouts.c.fingerprint),
                     payouts.c.created_at >= since,
                     payouts.c.state.not_in(unpaid),
                 )
-                .order_by(payouts.c.created_at)
+                .order_by(payouts.c.created_at),
+                {TEXTS: json.dumps(fingerprints)},
             )
             return {row.fingerprint: row.reference_id for row in rows}
 

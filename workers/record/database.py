@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,12 @@ from sqlalchemy import (
     Connection,
     Engine,
     ExceptionContext,
+    Text,
+    bindparam,
     cast,
     create_engine,
     event,
     func,
-    literal,
     make_url,
     select,
     text,
@@ -59,6 +59,8 @@ _POSTGRES_LINK: Mapping[str, Any] = {
 }
 # Of the connection that stores or seals a large file; new entries go all over the indexes.
 SQLITE_CACHE_KB = 65_536
+# The parameter of `Database.among`.
+TEXTS = "texts"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, as long as every Paybatch takes the same one.
 _SCHEMA_LOCK = 5_081_119
@@ -167,11 +169,11 @@ class Database:
         else:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
 
-    def among(self, column: ColumnElement[str], texts: Sequence[str]) -> ColumnElement[bool]:
-        """That a column is one of these texts, however many: they are one parameter, so the
-        statement is made and planned once.
+    def among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
+        """That a column is one of some texts, however many: `TEXTS` names them, as JSON. They are
+        one parameter, so that the statement is made and planned once.
         """
-        given = literal(json.dumps(texts))
+        given = bindparam(TEXTS, type_=Text)
         listed = (
             func.json_each(given)
             if self.is_sqlite

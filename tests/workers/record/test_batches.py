@@ -388,3 +388,13 @@ def test_a_fee_is_told_of_what_was_paid_or_came_back_and_of_nothing_else(record:
         State.FAILED: {},
         State.RETURNED: {"USD": 150},
     }
+
+
+def test_a_question_about_many_rows_is_made_once_and_keeps_none_of_them(record: Record) -> None:
+    record.batches.known("main", ["R-0"])
+    made = record.database.engine._compiled_cache
+    assert made is not None
+    before = len(made)
+    for number in range(5):
+        record.batches.known("main", [f"R-{number}-{at}" for at in range(100)])
+    assert len(made) == before
