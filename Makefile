@@ -9,7 +9,7 @@ FAULT_PAYOUTS ?= 2000
 SOAK_MINUTES ?= 15
 CORE := tests/workers/record $(filter-out %_pairs.py,$(wildcard tests/workers/test_*.py))
 
-.PHONY: demo test check crash faults soak clean bench docs
+.PHONY: demo test check crash faults soak clean bench bench-files docs
 
 # The simulator only, in a folder of its own, whatever is set up here besides.
 demo: $(STAMP)
@@ -49,6 +49,10 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.simulator
+
+# Every command with files of up to a million rows, beside bare pandas and COPY; needs PostgreSQL.
+bench-files: $(STAMP)
+	$(BIN)/python -m benchmarks.files
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

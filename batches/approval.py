@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy.exc import IntegrityError
 
 from batches.preflight import Plan, Preflight, balances_of
 from workers.errors import ApprovalRefused, BatchExists, FileRefused, StaleState, UsageError
-from workers.record.batches import Batch, BatchBook, NewRow
-from workers.record.model import ContentHash
+from workers.record.batches import Batch, BatchBook
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.runtime import Runtime
@@ -32,23 +31,34 @@ def operator() -> str:
         return f"uid {os.getuid()}"
 
 
-def store(plan: Plan, preflight: Preflight, actor: str) -> str:
+def store(
+    plan: Plan,
+    preflight: Preflight,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> str:
     """Store a payable plan as a batch of drafts, all of it or nothing.
+
+    Args:
+        progress: told the number of rows stored so far.
 
     Returns:
         The batch's id.
 
     Raises:
         BatchExists: the same content is stored already, or was a moment ago by someone else.
-        FileRefused: the file was changed since it was checked, or one of its reference ids was
-            used meanwhile.
+        FileRefused: one of its reference ids was used meanwhile, or the encryption key changed.
     """
+    drafts = plan.drafts
     if plan.known_as is not None:
         raise _stored_already(plan, plan.known_as)
+    if drafts is None or drafts.count != plan.valid:
+        raise FileRefused(f"{plan.path.name}: it has faults, or its rows were only checked")
+    drafts.progress = progress
     book = preflight.book
     try:
         return book.save(
-            _unchanged(plan, preflight),
+            drafts,
             file_name=plan.path.name,
             content_hash=plan.content_hash,
             file_hash=plan.file_hash,
@@ -69,6 +79,8 @@ def store(plan: Plan, preflight: Preflight, actor: str) -> str:
             f"{plan.path.name}: one of its reference ids, or a payout it replaces, was used by"
             " another batch a moment ago; check the file again"
         ) from None
+    finally:
+        drafts.close()
 
 
 def _note(plan: Plan, actor: str) -> str | None:
@@ -94,22 +106,16 @@ def _stored_already(plan: Plan, batch: Batch) -> BatchExists:
     )
 
 
-def _unchanged(plan: Plan, preflight: Preflight) -> Iterator[NewRow]:
-    """The plan's rows as they are stored, refused at the end if they are not those checked."""
-    content = ContentHash()
-    for number, row in enumerate(preflight.orders(plan), 1):
-        content.add(row.order)
-        provider = preflight.runtime.accounts[row.order.account].settings.provider
-        yield NewRow(row=row.row or number, order=row.order, provider=provider, fee=row.fee)
-    if content.hexdigest() != plan.content_hash:
-        raise FileRefused(
-            f"{plan.path.name} was changed while it was being stored; nothing was stored, run the"
-            " command again"
-        )
-
-
-def approve(batch_id: str, runtime: Runtime, actor: str) -> Batch:
+def approve(
+    batch_id: str,
+    runtime: Runtime,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Batch:
     """Approve a batch: promise its money, seal and queue its rows.
+
+    Args:
+        progress: told the number of rows sealed so far.
 
     Raises:
         UsageError: no such batch.
@@ -133,6 +139,7 @@ def approve(batch_id: str, runtime: Runtime, actor: str) -> Batch:
             now=runtime.clock.now(),
             spendable=_spendable(names, runtime),
             approvals_seen=seen,
+            progress=progress,
         )
         if approved:
             return find(batch.id, book)
@@ -154,14 +161,19 @@ def accounts_of(batch: Batch, book: BatchBook, runtime: Runtime) -> list[str]:
     return names
 
 
-def approve_or_join(batch_id: str, runtime: Runtime, actor: str) -> Batch:
+def approve_or_join(
+    batch_id: str,
+    runtime: Runtime,
+    actor: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Batch:
     """Approve a batch, or find that another run of the same file has just done so.
 
     Raises:
         As `approve`, but for a batch that is approved already.
     """
     try:
-        return approve(batch_id, runtime, actor)
+        return approve(batch_id, runtime, actor, progress)
     except ApprovalRefused:
         batch = find(batch_id, BatchBook(runtime.store))
         if batch.decision != "approved":

@@ -12,9 +12,6 @@ from itertools import repeat
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from batches.faults import Fault, FaultKind, mask_cell
 from batches.loading import NESTED, Chunk
 from batches.rules import (
@@ -30,6 +27,8 @@ from batches.rules import (
     why_not_fields,
     why_not_reference,
 )
+from batches.screening import amounts_of, fees_of
+from batches.seen import Seen
 from workers.record.model import JsonObject, Order
 from workers.record.money import Money
 
@@ -94,7 +93,7 @@ class RowChecker:
     def __init__(self, accounts: Mapping[str, AccountRules], *, usual_account: str) -> None:
         self._usual_account = usual_account
         self._planner = Planner(accounts, usual_account=usual_account)
-        self._references = _References()
+        self._references = Seen()
 
     @property
     def warnings(self) -> list[str]:
@@ -108,20 +107,62 @@ class RowChecker:
         Raises:
             AccountFault, ProviderUnreachable: the services of an account could not be asked for.
         """
-        columns: dict[str, list[str]] = {
-            str(name): cells.to_list() for name, cells in chunk.frame.items()
-        }
-        found = _Found(chunk, columns)
+        columns = chunk.columns
+        distinct = {name: set(cells) for name, cells in columns.items()}
+        found = _Found(chunk)
         for name, cells in columns.items():
-            _check_characters(name, cells, found)
-        rows = self._check_rows(chunk, columns, found)
-        self._check_duplicates(chunk, columns, found)
+            _check_characters(name, cells, distinct[name], found)
+        rows = self._clean_rows(chunk, distinct)
+        if rows is None:
+            rows = self._check_rows(chunk, found)
+        self._check_duplicates(chunk, found)
+        if not found.lines:
+            return rows, []
         return [row for row in rows if row.line not in found.lines], found.in_order()
 
-    def _check_rows(
-        self, chunk: Chunk, columns: Mapping[str, list[str]], found: _Found
-    ) -> list[CheckedRow]:
-        blank = [""] * len(chunk.lines)
+    def _clean_rows(
+        self, chunk: Chunk, distinct: Mapping[str, set[str]]
+    ) -> list[CheckedRow] | None:
+        """The rows of a chunk that has no fault of its rows at all; None: it may have some."""
+        columns = chunk.columns
+        same = [distinct.get(name, {""}) for name in ("account", "currency", "service")]
+        if any(len(texts) > 1 for texts in same):
+            return None
+        plan = self._planner.plan(*(text for [text] in same))
+        most = DESCRIPTION_CHARS_MAX
+        minors = amounts_of(columns, distinct, plan, description_chars_max=most)
+        if minors is None or plan.currency is None:
+            return None
+        fees = fees_of(plan.service, minors, plan.currency)
+        account, service, currency, why_not = plan.account, plan.code, plan.currency, plan.why_not
+        objects = [_objects(columns, prefix) for prefix in NESTED]
+        descriptions = columns.get("description") or repeat("")
+        plain = zip(columns["reference_id"], descriptions, minors, fees, chunk.lines, strict=False)
+        rows: list[CheckedRow] = []
+        number = chunk.first_row
+        for (reference, description, minor, fee, line), fields, context, customer, metadata in zip(
+            plain, *objects, strict=False
+        ):
+            order = Order(
+                reference_id=reference,
+                account=account,
+                amount=Money(minor, currency),
+                service=service,
+                fields=fields,
+                context=context,
+                customer=customer,
+                metadata=metadata,
+                description=description,
+            )
+            if why_not(order):
+                return None
+            rows.append(CheckedRow(number, line, order, fee))
+            number += 1
+        return rows
+
+    def _check_rows(self, chunk: Chunk, found: _Found) -> list[CheckedRow]:
+        columns = chunk.columns
+        blank: Sequence[str] = [""] * len(chunk.lines)
         plain = [
             columns.get(name, blank)
             for name in (
@@ -174,15 +215,13 @@ class RowChecker:
             rows.append(CheckedRow(chunk.first_row + at, chunk.lines[at], order, fee))
         return rows
 
-    def _check_duplicates(
-        self, chunk: Chunk, columns: Mapping[str, list[str]], found: _Found
-    ) -> None:
-        references = columns["reference_id"]
-        accounts = columns.get("account", [""] * len(references))
+    def _check_duplicates(self, chunk: Chunk, found: _Found) -> None:
+        references = chunk.columns["reference_id"]
+        accounts = chunk.columns.get("account") or repeat("")
         usual = self._usual_account
         keys = [
-            hash((account or usual, reference)) if reference else None
-            for account, reference in zip(accounts, references, strict=True)
+            (account or usual, reference) if reference else None
+            for account, reference in zip(accounts, references, strict=False)
         ]
         for at, first in self._references.repeats(keys, chunk.lines):
             expected = f"a reference id of its own; line {first} has this one already"
@@ -192,9 +231,9 @@ class RowChecker:
 class _Found:
     """The faults of a chunk. A cell that is damaged as a cell is not blamed for its content too."""
 
-    def __init__(self, chunk: Chunk, columns: Mapping[str, list[str]]) -> None:
+    def __init__(self, chunk: Chunk) -> None:
         self._chunk = chunk
-        self._columns = columns
+        self._columns = chunk.columns
         self._faults = list(chunk.faults)
         self._ragged = {f.line for f in chunk.faults if f.kind is FaultKind.RAGGED_ROW}
         self._damaged = {(fault.line, fault.column) for fault in chunk.faults}
@@ -223,55 +262,6 @@ class _Found:
         return sorted(self._faults, key=lambda f: (f.line, places.get(f.column, last)))
 
 
-class _References:
-    """The references so far, at 12 bytes each, so that memory hardly grows with the file.
-
-    A reference is known by its 64-bit hash. Among a million the chance that any two share one is
-    (10^6)^2 / 2^65 = 3e-8; the file would then be refused, not paid, and a second run hashes anew.
-    """
-
-    _RECENT_MAX = 50_000
-
-    def __init__(self) -> None:
-        self._recent: dict[int, int] = {}
-        # Blocks of older ones: sorted hashes, and the line of each.
-        self._older: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
-
-    def repeats(
-        self, hashes: Sequence[int | None], lines: Sequence[int]
-    ) -> Iterator[tuple[int, int]]:
-        """Where a reference was seen before, and the line that had it first."""
-        earlier = self._earlier(hashes)
-        recent = self._recent
-        for at, (key, line) in enumerate(zip(hashes, lines, strict=True)):
-            if key is None:
-                continue
-            first = earlier.get(at) or recent.setdefault(key, line)
-            if first != line:
-                yield at, first
-        if len(recent) > self._RECENT_MAX:
-            self._put_by()
-
-    def _earlier(self, hashes: Sequence[int | None]) -> dict[int, int]:
-        if not self._older:
-            return {}
-        asked = np.array([key if key is not None else 0 for key in hashes], np.int64)
-        found: dict[int, int] = {}
-        for known, lines in self._older:
-            places = np.searchsorted(known, asked)
-            places[places == len(known)] = 0
-            hits = np.flatnonzero(known[places] == asked)
-            found.update((int(at), int(lines[places[at]])) for at in hits)
-        return found
-
-    def _put_by(self) -> None:
-        hashes = np.array(list(self._recent), np.int64)
-        order = np.argsort(hashes)
-        lines = np.array(list(self._recent.values()), np.int32)
-        self._older.append((hashes[order], lines[order]))
-        self._recent = {}
-
-
 def _refused(plan: Plan, order: Order, flaws: Sequence[Flaw]) -> list[Flaw]:
     """What the provider would not take, in columns that have no fault so far."""
     try:
@@ -292,10 +282,12 @@ def _refused(plan: Plan, order: Order, flaws: Sequence[Flaw]) -> list[Flaw]:
 # Cells as text
 
 
-def _check_characters(name: str, cells: list[str], found: _Found) -> None:
-    together = "\n".join(("", *cells, ""))
+def _check_characters(
+    name: str, cells: Sequence[str], distinct: Iterable[str], found: _Found
+) -> None:
+    together = "\n".join(("", *distinct, ""))
     # Joined without newlines, only those inside cells are left to be seen.
-    if "".join(cells).isprintable() and not any(mark in together for mark in _MARKS):
+    if "".join(distinct).isprintable() and not any(mark in together for mark in _MARKS):
         return
     for at, cell in enumerate(cells):
         if cell and (flaw := _damage(name, cell)) is not None:
@@ -319,7 +311,7 @@ def _damage(name: str, cell: str) -> tuple[FaultKind, str] | None:
     return None
 
 
-def _objects(columns: Mapping[str, list[str]], prefix: str) -> Iterator[JsonObject]:
+def _objects(columns: Mapping[str, Sequence[str]], prefix: str) -> Iterator[JsonObject]:
     """For each row the object that the columns of that prefix spell; blank cells are absent."""
     keys = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
     if not keys:

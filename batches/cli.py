@@ -180,7 +180,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     say_sandbox(options.account, quiet=as_json)
     with local.open_runtime(settings) as opened:
         preflight = Preflight(opened.runtime, options, opened.runtime.clock.now())
-        plan = preflight.examine(file)
+        with screens.working("Checking", quiet=as_json) as progress:
+            plan = preflight.examine(file, progress, to_store=False)
         known = summarise(plan.known_as, preflight.book) if plan.known_as else None
     written = 0
     if errors is not None and plan.faults:
@@ -218,7 +219,8 @@ def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
     with local.open_runtime(settings) as opened:
         runtime, actor = opened.runtime, approval.operator()
         preflight = Preflight(runtime, options, runtime.clock.now())
-        plan = preflight.examine(file)
+        with screens.working("Checking", quiet=as_json) as progress:
+            plan = preflight.examine(file, progress)
         if not as_json:
             screens.plan(plan)
         if not plan.is_payable:
@@ -229,9 +231,12 @@ def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
                 screens.warn("The file was refused: nothing was stored and nothing was sent.")
             return REFUSED
         plan.refuse_uncovered()
-        batch = approval.find(approval.store(plan, preflight, actor), preflight.book)
+        with screens.working("Storing", plan.valid, quiet=as_json) as progress:
+            batch_id = approval.store(plan, preflight, actor, progress)
+        batch = approval.find(batch_id, preflight.book)
         if approve_now:
-            batch = approval.approve(batch.id, runtime, actor)
+            with screens.working("Approving", batch.rows, quiet=as_json) as progress:
+                batch = approval.approve(batch.id, runtime, actor, progress)
             start_paying(batch.id, runtime)
     if as_json:
         print_json({"batch_id": batch.id, "rows": batch.rows, "state": batch.decision})
@@ -251,7 +256,9 @@ def approve(batch: str, as_json: bool) -> int:
     """Approve a stored BATCH: seal its rows and let the workers pay it."""
     settings = load_settings()
     with local.open_runtime(settings) as opened:
-        decided = approval.approve(batch, opened.runtime, approval.operator())
+        rows = approval.find(batch, BatchBook(opened.runtime.store)).rows
+        with screens.working("Approving", rows, quiet=as_json) as progress:
+            decided = approval.approve(batch, opened.runtime, approval.operator(), progress)
         start_paying(decided.id, opened.runtime)
     if as_json:
         print_json({"batch_id": decided.id, "state": decided.decision, "by": decided.decided_by})
@@ -344,7 +351,8 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
         if failed:
             count = results.write_failed(found, book, out, reference_id_chars_max(runtime))
         else:
-            count = results.write_results(found.id, book, out)
+            with screens.working("Writing", found.rows, quiet=as_json) as progress:
+                count = results.write_results(found.id, book, out, progress)
     if as_json:
         print_json({"batch_id": found.id, "rows": count, "results": str(out)})
     else:

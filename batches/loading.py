@@ -15,12 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from batches.faults import PERSONAL, Fault, FaultKind, mask_cell, nearest
 from batches.formats import Batch, Csv, Limits, Parquet, Source, Xlsx, over, refusal
 from workers.errors import FileUnreadable, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Chunk", "Fault", "FaultKind", "Limits", "Sheet", "mask_cell", "open_sheet"]
 
@@ -60,14 +62,23 @@ class Chunk:
     first_row: int
     # Where each row begins in the file; the header is line 1.
     lines: list[int]
-    # One column of str for each of the sheet's; "" where the file has nothing.
-    frame: pd.DataFrame
+    # The cells of each of the sheet's columns; "" where the file has nothing.
+    columns: Mapping[str, Sequence[str]]
     # What reading alone has seen; `RowChecker.check` hands these on with its own.
     faults: list[Fault]
 
-    def cells(self, column: str) -> list[str]:
+    def cells(self, column: str) -> Sequence[str]:
         """The cells of one of the sheet's columns."""
-        return [str(cell) for cell in self.frame[column].to_list()]
+        return self.columns[column]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The columns as pandas has them, all of str."""
+        import pandas as pd  # noqa: PLC0415 - a quarter of the time that a command takes to start
+
+        return pd.DataFrame(
+            {name: list(cells) for name, cells in self.columns.items()}, dtype=object
+        )
 
 
 class Sheet:
@@ -107,8 +118,8 @@ class Sheet:
             if self._source.guarded:
                 columns = [_restored(cells) for cells in columns]
             faults += self._too_long(lines, columns)
-            frame = pd.DataFrame(dict(zip(self.columns, columns, strict=True)), dtype=object)
-            yield Chunk(first_row, lines, frame, faults)
+            named = dict(zip(self.columns, columns, strict=True))
+            yield Chunk(first_row, lines, named, faults)
             first_row += len(lines)
 
     def origins(self) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -29,6 +29,8 @@ from batches.repeats import Repeats
 from workers.errors import AccountFault, FileUnreadable, ProviderUnreachable, UsageError
 from workers.providers.port import DryRunner, Service
 from workers.record.batches import Batch, BatchBook
+from workers.record.drafts import Drafts, NewRow
+from workers.record.keybook import checked
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
 from workers.runtime import Account, Runtime
@@ -108,6 +110,9 @@ class Plan:
     # The stored batch of the same content.
     known_as: Batch | None
     options: Options
+    # The rows that would be paid, ready to be stored; None: there are none, or they were only
+    # checked.
+    drafts: Drafts | None = None
 
     @property
     def is_payable(self) -> bool:
@@ -185,27 +190,33 @@ class Preflight:
         self.book = BatchBook(runtime.store)
         self._services: dict[tuple[str, Currency], Sequence[Service]] = {}
 
-    def examine(self, path: Path, progress: Callable[[int], None] | None = None) -> Plan:
+    def examine(
+        self,
+        path: Path,
+        progress: Callable[[int], None] | None = None,
+        *,
+        to_store: bool = True,
+    ) -> Plan:
         """Read the whole file once and say everything about it.
 
         Args:
             progress: told the number of rows read so far.
+            to_store: have the rows ready to be stored; False: they are only to be checked.
 
         Raises:
             FileUnreadable: it cannot be read at all.
             AccountFault, ProviderUnreachable: a question to the provider was not answered.
         """
-        checker, totals = self._checker(), _Totals()
-        content, repeats = (
-            ContentHash(),
-            Repeats(self.book, self.runtime.store.vault, self.runtime.settings, self.now),
-        )
+        checker, kept = self._checker(), _Kept(self.runtime, self.options)
+        repeats = Repeats(self.book, self.runtime.store.vault, self.runtime.settings, self.now)
         history, faults = History(self.book), FaultBook()
         controls = Controls(self.options.expect_count, self.options.expect_totals)
         is_clean = True
-        rows = valid = 0
+        rows = 0
         file_hash = self.file_hash(path)
         known_as = self.book.by_file(file_hash)
+        if to_store and known_as is None:
+            kept.to_be_stored()
         sheet = open_sheet(path, Limits.of(self.runtime.settings), self.options.mapping)
         for chunk in sheet.chunks():
             checked, found = checker.check(chunk)
@@ -218,37 +229,33 @@ class Preflight:
             told = [*found, *used, *([] if self.options.allow_repeats else repeated)]
             told.sort(key=lambda fault: fault.line)
             faults.add(told)
-            bad = {fault.line for fault in told}
             controls.add(chunk, checked)
-            for row in checked:
-                if row.line not in bad or not self.options.valid_rows_only:
-                    content.add(row.order)
-                    totals.add(row)
-                    valid += 1
+            kept.add(checked, {fault.line for fault in told})
             rows += len(chunk.lines)
             if progress is not None:
                 progress(rows)
         if known_as is None and is_clean:
-            known_as = self.book.by_content(content.hexdigest())
+            known_as = self.book.by_content(kept.content.hexdigest())
             # Its rows are known by their own batch: that is no fault either.
             faults = FaultBook() if known_as else faults
-        funds, warnings = self._funds(totals) if valid else ([], [])
+        funds, warnings = self._funds(kept.totals) if kept.count else ([], [])
         return Plan(
             path=path,
             columns=sheet.columns,
-            content_hash=content.hexdigest(),
+            content_hash=kept.content.hexdigest(),
             file_hash=file_hash,
             rows=rows,
-            valid=valid,
+            valid=kept.count,
             faults=faults,
             warnings=[*checker.warnings, *controls.warnings(), *warnings],
             funds=funds,
             contradictions=controls.contradictions(),
             repeats=repeats.count,
             parents=sorted(history.parents | self._origins(sheet)),
-            estimated_s=self._estimate(totals),
+            estimated_s=self._estimate(kept.totals),
             known_as=known_as,
             options=self.options,
+            drafts=kept.drafts if known_as is None else None,
         )
 
     def _origins(self, sheet: Sheet) -> set[str]:
@@ -288,18 +295,6 @@ class Preflight:
             raise FileUnreadable(f"{path}: {error.strerror}") from error
         return digest.hexdigest()
 
-    def orders(self, plan: Plan) -> Iterator[CheckedRow]:
-        """The plan's rows, read once more for storing.
-
-        A file that was changed since gives other rows; whoever stores them compares the hash.
-        """
-        checker = self._checker()
-        bad = set(plan.faults.lines())
-        limits = Limits.of(self.runtime.settings)
-        for chunk in open_sheet(plan.path, limits, self.options.mapping).chunks():
-            checked, _ = checker.check(chunk)
-            yield from (row for row in checked if row.line not in bad)
-
     def _checker(self) -> RowChecker:
         rules = {
             name: AccountRules(
@@ -314,7 +309,7 @@ class Preflight:
         return RowChecker(rules, usual_account=self.options.account)
 
     def _services_of(self, account: Account, currency: Currency) -> Sequence[Service]:
-        """What the account offers; asked once, though the file is read twice."""
+        """What the account offers; asked once."""
         key = (account.name, currency)
         if key not in self._services:
             self._services[key] = ask(account, partial(account.provider.services, currency))
@@ -376,17 +371,60 @@ class Preflight:
         return max(seconds, default=None)
 
 
+class _Kept:
+    """The rows that would be paid: hashed, added up and, where they are to be stored, closed."""
+
+    def __init__(self, runtime: Runtime, options: Options) -> None:
+        self._database, self._vault = runtime.database, runtime.store.vault
+        self._valid_rows_only = options.valid_rows_only
+        self._providers = {name: one.settings.provider for name, one in runtime.accounts.items()}
+        self.content, self.totals = ContentHash(), _Totals()
+        self.count = 0
+        self.drafts: Drafts | None = None
+
+    def to_be_stored(self) -> None:
+        self.drafts = Drafts(checked(self._database, self._vault))
+
+    def add(self, rows: Sequence[CheckedRow], bad: Collection[int]) -> None:
+        """
+        Args:
+            bad: the lines that have a fault.
+        """
+        if bad and self._valid_rows_only:
+            rows = [row for row in rows if row.line not in bad]
+        elif bad:
+            # The file will be refused: none of its rows is stored.
+            self.drafts = None
+        for row in rows:
+            self.content.add(row.order)
+        self.totals.add(rows)
+        self.count += len(rows)
+        if self.drafts is not None:
+            named = self._providers
+            self.drafts.add(
+                [NewRow(row.row, row.order, named[row.order.account], row.fee) for row in rows]
+            )
+
+
 class _Totals:
     """Counts, sums and fees by account and currency, in minor units."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, dict[Currency, tuple[int, int, int]]] = defaultdict(dict)
 
-    def add(self, row: CheckedRow) -> None:
-        sums = self.accounts[row.order.account]
-        currency = row.order.amount.currency
-        count, amount, fees = sums.get(currency, (0, 0, 0))
-        sums[currency] = (count + 1, amount + row.order.amount.minor, fees + row.fee.minor)
+    def add(self, rows: Sequence[CheckedRow]) -> None:
+        found: dict[tuple[str, str], list[CheckedRow]] = {}
+        for row in rows:
+            order = row.order
+            found.setdefault((order.account, order.amount.currency.code), []).append(row)
+        for (account, _), some in found.items():
+            currency = some[0].order.amount.currency
+            count, amount, fees = self.accounts[account].get(currency, (0, 0, 0))
+            self.accounts[account][currency] = (
+                count + len(some),
+                amount + sum([row.order.amount.minor for row in some]),
+                fees + sum([row.fee.minor for row in some]),
+            )
 
 
 def ask(account: Account, question: Callable[[], T]) -> T:

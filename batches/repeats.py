@@ -10,9 +10,12 @@ from datetime import datetime
 
 from batches.checks import CheckedRow
 from batches.faults import Fault, FaultKind, mask_cell
+from batches.seen import Seen
 from workers.record.batches import BatchBook
 from workers.record.vault import Vault
 from workers.settings import Settings
+
+_NONE = (None,)
 
 
 class Repeats:
@@ -23,22 +26,23 @@ class Repeats:
         self._vault = vault
         self._since = now - settings.duplicate_window
         self._days = settings.duplicate_window_days
-        self._lines: dict[str, int] = {}
+        self._seen = Seen()
         self.count = 0
 
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
         if not self._days:
             return []
         prints, stored = self._looked_up(rows)
+        lines = [row.line for row in rows]
+        # By its first key alone: the same for every row of the file.
+        firsts = dict(self._seen.repeats([prints.get(line, _NONE)[0] for line in lines], lines))
+        if not firsts and not stored:
+            return []
         faults = []
-        for row in rows:
-            fingerprints = prints.get(row.line)
-            if fingerprints is None:
-                continue
-            first = self._lines.setdefault(fingerprints[0], row.line)
-            known = [stored[each] for each in fingerprints if each in stored]
-            if first != row.line:
-                where = f"line {first}"
+        for at, row in enumerate(rows):
+            known = [stored[each] for each in prints.get(row.line, ()) if each in stored]
+            if at in firsts:
+                where = f"line {firsts[at]}"
             elif known:
                 where = f"payout {known[0]} of the last {self._days} days"
             else:

@@ -31,6 +31,8 @@ from workers.errors import UsageError
 PARQUET_GROUP_ROWS = 20_000
 # A number is no formula: amounts below zero stay as they are.
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
+# A line, and every cell begins one, that may need a guard; or a character that is not written.
+_DOUBTFUL = re.compile(f"^['{re.escape(FORMULA_START)}]|\0", re.MULTILINE)
 # What the disk may say in the middle of a file, and a person can mend.
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -133,9 +135,30 @@ def _text(value: object) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
+def _texts(values: Sequence[object]) -> Sequence[object]:
+    """The values as `_text` has them; most columns are that already."""
+    try:
+        if "".join(values).isascii():  # type: ignore[arg-type]  # told by the TypeError
+            return values
+    except TypeError:
+        pass
+    return [_text(value) for value in values]
+
+
+def _is_plain(row: Sequence[object]) -> bool:
+    """Whether every cell is text that needs no guard: told at once for the whole row."""
+    try:
+        joined = "\n".join(row)  # type: ignore[arg-type]  # told by the TypeError
+    except TypeError:
+        return False
+    return joined.isascii() and _DOUBTFUL.search(joined) is None
+
+
 def _write_csv(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
     # The loader takes a NUL as a sign of another encoding.
-    def cells(row: Sequence[object]) -> list[str]:
+    def cells(row: Sequence[object]) -> Sequence[object]:
+        if _is_plain(row):
+            return row
         return [guarded(_text(value)).replace("\0", "\ufffd") for value in row]
 
     count = 0
@@ -158,8 +181,8 @@ def _write_parquet(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
     source = iter(rows)
     with pq.ParquetWriter(file, schema) as writer:
         while group := list(islice(source, PARQUET_GROUP_ROWS)):
-            texts = [[_text(value) for value in cells] for cells in zip(*group, strict=True)]
-            arrays = [pa.array(cells, pa.string()) for cells in texts]
+            columns_of = zip(*group, strict=True)
+            arrays = [pa.array(_texts(cells), pa.string()) for cells in columns_of]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
             count += len(group)
     return count

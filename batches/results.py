@@ -7,7 +7,7 @@ the input's own cells, so only its owner may read it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -24,8 +24,8 @@ from workers.errors import UsageError
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
 from workers.record.money import Currency, Money
-from workers.record.rows import money_of
 from workers.record.status import State
+from workers.record.tables import payouts
 
 # A promise to whoever reads the file by program: add at the end, never rename.
 COLUMNS = (
@@ -53,19 +53,49 @@ COLUMNS = (
     "replaces",
     "beneficiary",
 )
+_ROW, _AMOUNT, _CURRENCY, _FEE, _PROCESSED, _ATTEMPTS = map(
+    COLUMNS.index, ("row", "amount", "currency", "fee", "processed_amount", "attempts")
+)
+_TIMES = [COLUMNS.index(name) for name in ("created_at", "sent_at", "settled_at")]
+# What they are made from: first what goes into another column, then column by column.
+_STORED_AS = {"amount": "amount_minor", "fee": "fee_minor", "processed_amount": "processed_minor"}
+_READ = (
+    payouts.c.currency_exponent,
+    payouts.c.processed_minor.label("processed"),
+    payouts.c.processed_currency,
+    payouts.c.fee_minor.label("fee"),
+    *(payouts.c[_STORED_AS.get(name, name)] for name in COLUMNS),
+)
 FAULT_COLUMNS = ("fault_line", "fault_reason", "fault_file")
+# Progress is told once in so many rows.
+PROGRESS_ROWS = 2_000
 REASONS = ("failure_code", "failure_reason")
 PAGE_ROWS = 500
 _AGAIN = re.compile(r"(.+)-r([1-9][0-9]*)", re.DOTALL)
 
 
-def write_results(batch_id: str, book: BatchBook, out: Path) -> int:
+def write_results(
+    batch_id: str,
+    book: BatchBook,
+    out: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
     """Write one row per input row, in input order; the number of rows.
+
+    Args:
+        progress: told the number of rows written so far.
 
     Raises:
         UsageError: the file cannot be written there.
     """
-    return write_table(out, COLUMNS, (_result(row) for row in book.each(batch_id)))
+
+    def rows() -> Iterator[list[str]]:
+        for number, row in enumerate(book.each(batch_id, columns=_READ)):
+            if number % PROGRESS_ROWS == 0:
+                progress(number)
+            yield _result(row)
+
+    return write_table(out, COLUMNS, rows())
 
 
 def write_failed(batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int) -> int:
@@ -131,12 +161,19 @@ def _reason(fault: Fault) -> str:
 
 
 def _result(row: Row[Any]) -> list[str]:
-    shown = {
-        "amount": str(money_of(row)),
-        "fee": _amount(row.fee_minor, row.fee_currency),
-        "processed_amount": _amount(row.processed_minor, row.processed_currency),
-    }
-    return [shown[name] if name in shown else _text(getattr(row, name)) for name in COLUMNS]
+    # One look at each value: a file of a million rows has 23 million of them.
+    values: tuple[Any, ...] = tuple(row)
+    exponent, processed, processed_in, fee = values[:4]
+    cells: list[Any] = ["" if value is None else value for value in values[4:]]
+    cells[_ROW] = str(cells[_ROW])
+    cells[_ATTEMPTS] = str(cells[_ATTEMPTS])
+    cells[_AMOUNT] = str(Money(cells[_AMOUNT], Currency(cells[_CURRENCY], exponent)))
+    cells[_FEE] = _amount(fee, cells[_FEE + 1])
+    cells[_PROCESSED] = _amount(processed, processed_in)
+    for at in _TIMES:
+        if cells[at]:
+            cells[at] = _text(cells[at])
+    return cells
 
 
 def _to_correct(
@@ -197,7 +234,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _amount(minor: int | None, currency: str | None) -> str:
-    return "" if minor is None or currency is None else str(Money(minor, Currency.of(currency)))
+    return "" if minor is None or not currency else str(Money(minor, Currency.of(currency)))
 
 
 def _text(value: Any) -> str:

@@ -71,7 +71,8 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
     fresh = False
     # Control totals are looked at whenever they are stated, also of a file that is known.
     if batch is None or options.has_totals:
-        plan = preflight.examine(path)
+        with screens.working("Checking", quiet=choices.quiet) as progress:
+            plan = preflight.examine(path, progress)
         batch = plan.known_as
         if batch is None or plan.contradictions:
             if not choices.quiet:
@@ -80,7 +81,7 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
                 return Ran(exit_code=REFUSED, plan=plan)
             plan.refuse_uncovered()
             _agree(choices, plan.valid)
-            batch, fresh = _stored(plan, preflight, book), True
+            batch, fresh = _stored(plan, preflight, book, choices), True
     if batch.decision == "approved":
         ended = _ended(batch, book, choices)
         if ended is not None:
@@ -159,10 +160,11 @@ def _agree(choices: Choices, count: int) -> None:
         raise KeyboardInterrupt
 
 
-def _stored(plan: Plan, preflight: Preflight, book: BatchBook) -> Batch:
+def _stored(plan: Plan, preflight: Preflight, book: BatchBook, choices: Choices) -> Batch:
     """Store the batch, or join the run of the same file that was a moment faster."""
     try:
-        batch_id = approval.store(plan, preflight, approval.operator())
+        with screens.working("Storing", plan.valid, quiet=choices.quiet) as progress:
+            batch_id = approval.store(plan, preflight, approval.operator(), progress)
     except BatchExists as exists:
         batch_id = exists.batch_id
     return approval.find(batch_id, book)
@@ -180,7 +182,8 @@ def _approved(batch: Batch, opened: Opened, choices: Choices, *, fresh: bool) ->
     if not fresh:
         # Stored by a run that ended before its approval: the person is asked once more.
         _agree(choices, batch.rows)
-    return approval.approve_or_join(batch.id, runtime, approval.operator())
+    with screens.working("Approving", batch.rows, quiet=choices.quiet) as progress:
+        return approval.approve_or_join(batch.id, runtime, approval.operator(), progress)
 
 
 def _ended(batch: Batch, book: BatchBook, choices: Choices) -> Ran | None:

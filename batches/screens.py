@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -31,6 +31,8 @@ KINDS_SHOWN = 20
 LINES_SHOWN = 10
 # Without a terminal, one line of progress now and then.
 PLAIN_EVERY_S = 5
+# What is done sooner needs no bar.
+BAR_AFTER_S = 1
 WORDS: Mapping[State, str] = {
     State.DRAFT: "waiting for approval",
     State.QUEUED: "queued",
@@ -266,6 +268,42 @@ def bar(total: int) -> Iterator[Bar]:
     )
     with Progress(*columns, console=err) as progress:
         yield Bar(total, progress)
+
+
+@contextmanager
+def working(
+    what: str, total: int | None = None, *, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A bar for work that takes longer than a second, on a terminal's standard error; elsewhere
+    nothing. It is told the number of rows done so far.
+
+    Args:
+        total: of the rows; None: nobody knows yet.
+        quiet: show nothing at all.
+    """
+    if quiet or not err.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:,} rows"),
+        TimeElapsedColumn(),
+    )
+    progress = Progress(*columns, console=err, transient=True)
+    task = progress.add_task(what, total=total)
+    began = time.monotonic()
+
+    def show(done: int) -> None:
+        progress.update(task, completed=done)
+        if not progress.live.is_started and time.monotonic() - began >= BAR_AFTER_S:
+            progress.start()
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def _coloured(state: State, number: int) -> str:

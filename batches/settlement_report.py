@@ -131,7 +131,6 @@ def _held(batch: Batch, batches: BatchBook) -> Iterator[Line]:
 
 
 def _open(batch: Batch, batches: BatchBook) -> Iterator[OpenLine]:
-    since = batches.open_ages(batch.id)
     for tally in batches.tallies(batch.id):
         if tally.state in OPEN | {State.DRAFT}:
             yield OpenLine(
@@ -140,7 +139,7 @@ def _open(batch: Batch, batches: BatchBook) -> Iterator[OpenLine]:
                 account=tally.account,
                 count=tally.count,
                 amount=tally.amount,
-                since=since.get(tally.state, batch.made_at),
+                since=tally.since,
             )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from workers.record.answers import is_completed
+from workers.record.answers import is_completed, open_ages
 from workers.record.batches import Batch, BatchBook
 from workers.record.money import Currency, Money
 from workers.record.status import FINAL, State
@@ -97,7 +97,8 @@ def summarise(batch: Batch, book: BatchBook) -> Summary:
     counts: Counter[State] = Counter()
     sums: dict[Currency, dict[State, tuple[int, Money]]] = defaultdict(dict)
     fees: Counter[str] = Counter()
-    for tally in book.tallies(batch.id):
+    tallies = book.tallies(batch.id)
+    for tally in tallies:
         counts[tally.state] += tally.count
         number, amount = sums[tally.amount.currency].get(
             tally.state, (0, Money(0, tally.amount.currency))
@@ -110,8 +111,8 @@ def summarise(batch: Batch, book: BatchBook) -> Summary:
         sums={currency: sums[currency] for currency in sorted(sums)},
         fees=[Money(minor, Currency.of(code)) for code, minor in sorted(fees.items()) if minor],
         reasons=book.reasons(batch.id),
-        held=book.held(batch.id),
+        held=book.held(batch.id) if counts.get(State.HELD) else [],
         warnings=book.warnings(batch.id),
-        open_since=book.open_ages(batch.id),
-        next_due=book.next_due(batch.id),
+        open_since=open_ages(tallies),
+        next_due=book.next_due(batch.id, tallies),
     )

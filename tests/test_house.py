@@ -43,6 +43,8 @@ TESTED_BY = {
     "workers/record/schedule_tables.py": "workers/record/test_database.py",
     "workers/record/tables.py": "workers/record/test_database.py",
     "workers/record/answers.py": "workers/record/test_batches.py",
+    "workers/record/bulk.py": "workers/record/test_drafts.py",
+    "workers/record/sealing.py": "workers/record/test_batches.py",
     "workers/record/rows.py": "workers/record/test_store.py",
     "workers/providers/payelata_config.py": "workers/providers/test_payelata.py",
     "workers/providers/port.py": "workers/providers/test_contract.py",
@@ -143,7 +145,7 @@ def test_in_the_record_a_state_is_otherwise_only_given_to_a_new_draft() -> None:
         for file in FILES
         if file.startswith("workers/record/") and _keys_named_state(TREES[file])
     }
-    assert found == {"workers/record/store.py": 2, "workers/record/batches.py": 1}
+    assert found == {"workers/record/store.py": 2, "workers/record/drafts.py": 1}
 
 
 def test_only_the_keys_and_what_makes_orders_open_beneficiary_data() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from batches.checks import AccountRules, CheckedRow, RowChecker
@@ -66,9 +65,10 @@ def chunk(*rows: dict[str, str], faults: list[Fault] | None = None, first: int =
     filled = [
         {**usual, "reference_id": f"P-{first + at}", **row} for at, row in enumerate(rows or ({},))
     ]
-    frame = pd.DataFrame(filled, dtype=object).fillna("")
+    names = dict.fromkeys(name for row in filled for name in row)
+    columns = {name: [row.get(name, "") for row in filled] for name in names}
     lines = [first + 1 + at for at in range(len(filled))]
-    return Chunk(first, lines, frame, faults or [])
+    return Chunk(first, lines, columns, faults or [])
 
 
 def faults_of(*rows: dict[str, str], rules: AccountRules | None = None) -> list[tuple[str, str]]:
@@ -189,7 +189,7 @@ def test_a_duplicate_names_the_first_line_across_chunks() -> None:
 
 def test_duplicates_are_found_far_apart_in_a_long_file(monkeypatch: pytest.MonkeyPatch) -> None:
     # Older references are put by in blocks: with small ones a few hundred rows are a long file.
-    monkeypatch.setattr("batches.checks._References._RECENT_MAX", 100)
+    monkeypatch.setattr("batches.seen.RECENT_MAX", 100)
     check = checker()
     for first in range(1, 602, 60):
         rows = [{"reference_id": f"R{first + at}"} for at in range(60)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -9,6 +10,10 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from batches import screens
 from tests.batches.cli_world import TIMEOUT_S, provided, usd_row
 
 ESCAPE = "\x1b["
@@ -77,3 +82,30 @@ def test_on_a_terminal_a_bar_follows_the_batch(tmp_path: Path) -> None:
         assert ESCAPE in text
         assert "5/5" in text
         assert "Traceback" not in text
+
+
+def shown_by(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, after_s: float) -> str:
+    """What a bar of a hundred rows leaves on standard error."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=80)
+    monkeypatch.setattr(screens, "err", console)
+    monkeypatch.setattr(screens, "BAR_AFTER_S", after_s)
+    with screens.working("Storing", 100) as progress:
+        progress(60)
+        progress(100)
+    return screen.getvalue()
+
+
+def test_long_work_has_a_bar_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Storing" in shown_by(monkeypatch, terminal=True, after_s=0)
+    assert shown_by(monkeypatch, terminal=True, after_s=3600) == ""
+    assert shown_by(monkeypatch, terminal=False, after_s=0) == ""
+
+
+def test_a_quiet_command_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screens, "err", Console(file=screen, force_terminal=True))
+    monkeypatch.setattr(screens, "BAR_AFTER_S", 0)
+    with screens.working("Storing", 100, quiet=True) as progress:
+        progress(60)
+    assert screen.getvalue() == ""

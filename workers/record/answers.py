@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from workers.record.database import Database
 from workers.record.due import SENDING_ONLY
 from workers.record.money import Currency, Money
-from workers.record.status import MOVED, OPEN, State
-from workers.record.tables import accounts, payout_events, payouts
+from workers.record.status import FINAL, MOVED, OPEN, State
+from workers.record.tables import accounts, batches, payout_events, payouts
 
 PAGE_ROWS = 2_000
 
@@ -33,6 +33,10 @@ class Tally:
     # What the provider took, in minor units by currency code: none where no money moved, whatever
     # it had said of a fee before.
     fees: Mapping[str, int]
+    # Since when the longest of them is open: when it was sent or, not sent, stored.
+    since: datetime
+    # When the first of them is due; None: none is.
+    due_at: datetime | None
 
 
 class Answers:
@@ -57,7 +61,13 @@ class Answers:
                     func.count().label("number"),
                     func.sum(payouts.c.amount_minor).label("minor"),
                     func.sum(payouts.c.fee_minor).label("fee_minor"),
+                    func.min(payouts.c.sent_at).label("sent_at"),
+                    func.count(payouts.c.sent_at).label("sent"),
+                    func.min(payouts.c.due_at).label("due_at"),
+                    # All rows of a batch were stored at once, when it was made.
+                    func.max(batches.c.made_at).label("made_at"),
                 )
+                .select_from(payouts.join(batches, batches.c.id == payouts.c.batch_id))
                 .where(payouts.c.batch_id == batch_id)
                 .group_by(*key, payouts.c.fee_currency)
                 .order_by(*key)
@@ -71,6 +81,8 @@ class Answers:
                     fees={row.fee_currency: int(row.fee_minor)}
                     if row.fee_currency and row.state in MOVED
                     else {},
+                    since=row.sent_at if row.sent == row.number else row.made_at,
+                    due_at=row.due_at,
                 )
                 for row in rows
             ]
@@ -93,13 +105,20 @@ class Answers:
                 counted[account][State(state)] = number
         return counted
 
-    def each(self, batch_id: str, *states: State) -> Iterator[Row[Any]]:
-        """The payouts of a batch in input order, all or those in some states."""
+    def each(
+        self, batch_id: str, *states: State, columns: Sequence[Any] = (payouts,)
+    ) -> Iterator[Row[Any]]:
+        """The payouts of a batch in input order, all or those in some states.
+
+        Args:
+            columns: those wanted, the row's number among them; by default all.
+        """
         which = payouts.c.batch_id == batch_id
         if states:
             which = and_(which, payouts.c.state.in_(states))
         with self.database.read() as connection:
-            yield from pages(connection, which)
+            for page in paged(connection, which, columns):
+                yield from page
 
     def reasons(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, int]]:
         """Why payouts of a batch failed, and how many for each, the most frequent first."""
@@ -134,7 +153,8 @@ class Answers:
                 .select_from(payouts)
                 .outerjoin(payout_events, payout_events.c.id == last)
                 .where(payouts.c.batch_id == batch_id, payouts.c.state == State.HELD)
-                .order_by(payouts.c.row)
+                # Not by the index of rows: it would be gone through to its end to find a few.
+                .order_by(payouts.c.row + 0)
                 .limit(limit)
             )
             return [(row.reference_id, row.cause or "held") for row in rows]
@@ -160,47 +180,57 @@ class Answers:
             )
             return {row.account: row.id for row in rows}
 
-    def next_due(self, batch_id: str) -> datetime | None:
+    def next_due(self, batch_id: str, tallies: Sequence[Tally] | None = None) -> datetime | None:
         """When the next open payout of a batch is due; None: none, or all are of accounts that are
         paused.
+
+        Args:
+            tallies: those of the batch, where they are known already.
         """
-        goes_on = or_(
-            accounts.c.paused_kind.is_(None),
-            and_(accounts.c.paused_kind.in_(SENDING_ONLY), payouts.c.state != State.QUEUED),
-        )
         with self.database.read() as connection:
-            return connection.execute(
-                select(func.min(payouts.c.due_at))
-                .select_from(payouts.join(accounts, accounts.c.name == payouts.c.account))
-                .where(payouts.c.batch_id == batch_id, payouts.c.state != State.PAID, goes_on)
-            ).scalar_one_or_none()
-
-    def open_ages(self, batch_id: str) -> Mapping[State, datetime]:
-        """The longest open payout of each open state: when it was sent, or stored."""
-        since = func.coalesce(payouts.c.sent_at, payouts.c.created_at)
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(payouts.c.state, func.min(since).label("since"))
-                .where(
-                    payouts.c.batch_id == batch_id,
-                    payouts.c.state.in_(sorted(OPEN | {State.HELD})),
-                )
-                .group_by(payouts.c.state)
+            kinds = connection.execute(select(accounts.c.name, accounts.c.paused_kind))
+            paused = {row.name: row.paused_kind for row in kinds if row.paused_kind is not None}
+        found = self.tallies(batch_id) if tallies is None else tallies
+        due = [
+            tally.due_at
+            for tally in found
+            if tally.due_at is not None
+            and tally.state not in FINAL
+            and (
+                tally.account not in paused
+                or (paused[tally.account] in SENDING_ONLY and tally.state != State.QUEUED)
             )
-            return {State(row.state): row.since for row in rows}
+        ]
+        return min(due, default=None)
 
 
-def pages(connection: Connection, which: ColumnElement[bool]) -> Iterator[Row[Any]]:
-    """Payouts in input order, a page at a time."""
+def open_ages(tallies: Sequence[Tally]) -> Mapping[State, datetime]:
+    """Since when the longest open payout of each open state is open."""
+    since: dict[State, datetime] = {}
+    for tally in tallies:
+        if tally.state in OPEN | {State.HELD}:
+            since[tally.state] = min(tally.since, since.get(tally.state, tally.since))
+    return since
+
+
+def paged(
+    connection: Connection, which: ColumnElement[bool], columns: Sequence[Any] = (payouts,)
+) -> Iterator[Sequence[Row[Any]]]:
+    """Payouts in input order, a page at a time.
+
+    Args:
+        columns: those wanted, the row's number among them.
+    """
     last = 0
     while True:
         rows = connection.execute(
-            select(payouts)
+            select(*columns)
             .where(which, payouts.c.row > last)
             .order_by(payouts.c.row)
             .limit(PAGE_ROWS)
         ).all()
-        yield from rows
+        if rows:
+            yield rows
         if len(rows) < PAGE_ROWS:
             return
         last = rows[-1].row

@@ -6,8 +6,9 @@ What people decide is stored; whether a batch is running or completed is derived
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -25,22 +26,41 @@ from sqlalchemy import (
 )
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
-from workers.record.answers import Answers, pages
+from workers.record.answers import Answers, paged
+from workers.record.database import TEXTS
+from workers.record.drafts import Drafts, NewRow, store_drafts
 from workers.record.keybook import writing
-from workers.record.model import ContentHash, Order
+from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
-from workers.record.tables import accounts, batches, payouts
-from workers.record.vault import Vault, masked_beneficiary
+from workers.record.tables import REFERENCE_TAKEN, accounts, batches, payouts
+from workers.record.vault import Vault
+
+__all__ = ["Batch", "BatchBook", "NewRow"]
 
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
 _ID_LENGTH = 7
-_CHUNK = 2_000
 # Written into the statement: SQLite uses an index of some rows only where it sees that they are
 # all that is asked for.
 _NONE: ColumnElement[str] = literal_column("''")
+# What `Store.order_of` makes an order from.
+ORDERED = (
+    payouts.c.id,
+    payouts.c.row,
+    payouts.c.reference_id,
+    payouts.c.account,
+    payouts.c.amount_minor,
+    payouts.c.currency,
+    payouts.c.currency_exponent,
+    payouts.c.service,
+    payouts.c.metadata,
+    payouts.c.description,
+    payouts.c.replaces,
+    payouts.c.sealed_data,
+    payouts.c.purged_at,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +89,6 @@ class Batch:
     purged_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRow:
-    """A checked row, ready to be stored."""
-
-    row: int
-    order: Order
-    provider: str
-    fee: Money
-
-
 class BatchBook(Answers):
     """The batches table and the payouts' lives before and after the workers."""
 
@@ -90,7 +100,7 @@ class BatchBook(Answers):
 
     def save(
         self,
-        rows: Iterable[NewRow],
+        rows: Iterable[NewRow] | Drafts,
         *,
         file_name: str,
         content_hash: str,
@@ -111,12 +121,16 @@ class BatchBook(Answers):
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
-            StaleState: a payout that one of the rows replaces is replaced already.
+            StaleState: a payout that one of the rows replaces is replaced already, or the rows were
+                closed with another key than the one in use.
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
             self.database.have_time(connection)
             vault = writing(connection, self.store.vault)
+            drafts = rows if isinstance(rows, Drafts) else Drafts.of(rows, vault)
+            if drafts.key_id != vault.key_id:
+                raise StaleState("the encryption key was changed meanwhile")
             connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -133,109 +147,77 @@ class BatchBook(Answers):
                     child_of=child_of,
                 )
             )
-            chunk: list[dict[str, Any]] = []
-            replacing = False
-            for row in rows:
-                replacing = replacing or bool(row.order.replaces)
-                chunk.append(self._draft(row, batch_id, now, vault))
-                if len(chunk) == _CHUNK:
-                    connection.execute(insert(payouts), chunk)
-                    chunk = []
-            if chunk:
-                connection.execute(insert(payouts), chunk)
-            if replacing:
+            store_drafts(connection, drafts, batch_id=batch_id, now=now)
+            if drafts.replacing:
                 _refuse_second_replacements(connection, batch_id)
         return batch_id
-
-    def _draft(self, row: NewRow, batch_id: str, now: datetime, vault: Vault) -> dict[str, Any]:
-        order = row.order
-        return {
-            "batch_id": batch_id,
-            "row": row.row,
-            "reference_id": order.reference_id,
-            "account": order.account,
-            "provider": row.provider,
-            "service": order.service,
-            "amount_minor": order.amount.minor,
-            "currency": order.amount.currency.code,
-            "currency_exponent": order.amount.currency.exponent,
-            "state": State.DRAFT,
-            "sealed_data": vault.encrypt(order),
-            "beneficiary": masked_beneficiary(order),
-            "fingerprint": vault.fingerprint(order),
-            "description": order.description,
-            "metadata": dict(order.metadata),
-            "replaces": order.replaces,
-            "fee_expected_minor": row.fee.minor,
-            "created_at": now,
-        }
 
     # --- what is known already ---
 
     def known(self, account: str, reference_ids: Sequence[str]) -> Mapping[str, Row[Any]]:
         """The stored payouts among these reference ids: id to its batch and state."""
         found: dict[str, Row[Any]] = {}
+        if not reference_ids:
+            return found
         with self.database.read() as connection:
-            for start in range(0, len(reference_ids), 500):
-                rows = connection.execute(
-                    select(
-                        payouts.c.reference_id,
-                        payouts.c.batch_id,
-                        payouts.c.state,
-                        payouts.c.attempts,
-                    ).where(
-                        payouts.c.account == account,
-                        payouts.c.reference_id.in_(reference_ids[start : start + 500]),
-                    )
-                )
-                found |= {
-                    row.reference_id: row
-                    for row in rows
-                    if row.state != State.CANCELLED or row.attempts
-                }
+            rows = connection.execute(
+                select(
+                    payouts.c.reference_id, payouts.c.batch_id, payouts.c.state, payouts.c.attempts
+                ).where(
+                    payouts.c.account == account,
+                    self.database.among(payouts.c.reference_id),
+                    # As the index of reference ids says it.
+                    REFERENCE_TAKEN,
+                ),
+                {TEXTS: json.dumps(reference_ids)},
+            )
+            found |= {row.reference_id: row for row in rows}
         return found
 
     def replaced(self, account: str, reference_ids: Sequence[str]) -> Mapping[str, Row[Any]]:
         """Those of the reference ids that a payout replaces already, one that failed too included:
         id to that payout's own reference id, batch and state.
         """
-        found: dict[str, Row[Any]] = {}
+        if not reference_ids:
+            return {}
         with self.database.read() as connection:
-            for start in range(0, len(reference_ids), 500):
-                rows = connection.execute(
-                    select(
-                        payouts.c.replaces,
-                        payouts.c.reference_id,
-                        payouts.c.batch_id,
-                        payouts.c.state,
-                    ).where(
-                        payouts.c.account == account,
-                        payouts.c.replaces.in_(reference_ids[start : start + 500]),
-                        payouts.c.replaces != _NONE,
-                        payouts.c.state != State.CANCELLED,
-                    )
-                )
-                found |= {row.replaces: row for row in rows}
+            rows = connection.execute(
+                select(
+                    payouts.c.replaces,
+                    payouts.c.reference_id,
+                    payouts.c.batch_id,
+                    payouts.c.state,
+                ).where(
+                    payouts.c.account == account,
+                    self.database.among(payouts.c.replaces),
+                    # As the index of what replaces others says it.
+                    payouts.c.replaces != _NONE,
+                    payouts.c.state != State.CANCELLED,
+                ),
+                {TEXTS: json.dumps(reference_ids)},
+            )
+            found: dict[str, Row[Any]] = {}
+            found |= {row.replaces: row for row in rows}
         return found
 
     def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
         """The latest payout since then of each fingerprint, that was or may be paid: its reference
         id."""
+        if not fingerprints:
+            return {}
         unpaid = [State.FAILED, State.CANCELLED, State.RETURNED]
-        found: dict[str, str] = {}
         with self.database.read() as connection:
-            for start in range(0, len(fingerprints), 500):
-                rows = connection.execute(
-                    select(payouts.c.fingerprint, payouts.c.reference_id)
-                    .where(
-                        payouts.c.fingerprint.in_(fingerprints[start : start + 500]),
-                        payouts.c.created_at >= since,
-                        payouts.c.state.not_in(unpaid),
-                    )
-                    .order_by(payouts.c.created_at)
+            rows = connection.execute(
+                select(payouts.c.fingerprint, payouts.c.reference_id)
+                .where(
+                    self.database.among(payouts.c.fingerprint),
+                    payouts.c.created_at >= since,
+                    payouts.c.state.not_in(unpaid),
                 )
-                found |= {row.fingerprint: row.reference_id for row in rows}
-        return found
+                .order_by(payouts.c.created_at),
+                {TEXTS: json.dumps(fingerprints)},
+            )
+            return {row.fingerprint: row.reference_id for row in rows}
 
     def by_content(self, content_hash: str) -> Batch | None:
         """The batch of the same content, unless that was turned down."""
@@ -279,6 +261,7 @@ class BatchBook(Answers):
         now: datetime,
         spendable: Mapping[str, Mapping[Currency, Money]],
         approvals_seen: Mapping[str, int],
+        progress: Callable[[int], None] = lambda _: None,
     ) -> bool:
         """Approve a batch: seal every row, and queue it, in one transaction.
 
@@ -286,6 +269,7 @@ class BatchBook(Answers):
             spendable: for each account with a balance, what it can spend per currency, less what
                 was promised before the balance was read.
             approvals_seen: each account's count of approvals when its balance was read.
+            progress: told the number of rows sealed so far.
 
         Returns:
             False: another approval came between, so the balance must be read again.
@@ -302,7 +286,8 @@ class BatchBook(Answers):
                 self._decide(connection, batch.id, "approved", actor, now)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
-                self._seal(connection, batch, vault, actor=actor, now=now)
+                seals = self._seals(connection, batch, vault, progress)
+                self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
         except StaleState:
             return False
         return True
@@ -323,22 +308,28 @@ class BatchBook(Answers):
                     f" and {left.named()} can be spent"
                 )
 
-    def _seal(
-        self, connection: Connection, batch: Batch, vault: Vault, *, actor: str, now: datetime
-    ) -> None:
-        """Seal the rows as they are stored, if they are those that were checked."""
-        content = ContentHash()
-        seals = []
-        for row in pages(connection, payouts.c.batch_id == batch.id):
-            order = self.store.order_of(row)
-            content.add(order)
-            seals.append({"sealed_id": row.id, "seal": vault.seal(order)})
+    def _seals(
+        self,
+        connection: Connection,
+        batch: Batch,
+        vault: Vault,
+        progress: Callable[[int], None],
+    ) -> Iterator[list[tuple[int, str]]]:
+        """The seal of every row, by its id; an error at the end if the rows were changed."""
+        content, order_of, seal_of = ContentHash(), self.store.order_of, vault.seal_of
+        for page in paged(connection, payouts.c.batch_id == batch.id, ORDERED):
+            seals = []
+            for row in page:
+                canonical = order_of(row).canonical()
+                content.add_canonical(canonical)
+                seals.append((row.id, seal_of(canonical)))
+            yield seals
+            progress(page[-1].row)
         if content.hexdigest() != batch.content_hash:
             raise ApprovalRefused(
                 f"batch {batch.id} is not what was checked: its rows were changed since;"
                 " reject it and submit the file again"
             )
-        self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
 
     def reject(self, batch_id: str, *, actor: str, reason: str, now: datetime) -> int:
         """Turn a draft down; the number of payouts withdrawn.

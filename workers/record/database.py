@@ -22,7 +22,22 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Connection,
+    Engine,
+    ExceptionContext,
+    Text,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -42,6 +57,10 @@ _POSTGRES_LINK: Mapping[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
+# Of the connection that stores or seals a large file; new entries go all over the indexes.
+SQLITE_CACHE_KB = 65_536
+# The parameter of `Database.among`.
+TEXTS = "texts"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, as long as every Paybatch takes the same one.
 _SCHEMA_LOCK = 5_081_119
@@ -142,8 +161,12 @@ class Database:
             return at.astimezone(UTC)
 
     def have_time(self, connection: Connection) -> None:
-        """Let this transaction wait for its own process: for the next rows of a large file."""
-        if not self.is_sqlite:
+        """Prepare this transaction for very many rows: it may wait for its own process, and SQLite
+        keeps more of the indexes at hand than the 2 MB that it usually does.
+        """
+        if self.is_sqlite:
+            connection.exec_driver_sql(f"PRAGMA cache_size=-{SQLITE_CACHE_KB}")
+        else:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
 
     def forget_journal(self) -> bool:
@@ -159,6 +182,18 @@ class Database:
             return not busy
         finally:
             connection.close()
+
+    def among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
+        """That a column is one of some texts, however many: `TEXTS` names them, as JSON. They are
+        one parameter, so that the statement is made and planned once.
+        """
+        given = bindparam(TEXTS, type_=Text)
+        listed = (
+            func.json_each(given)
+            if self.is_sqlite
+            else func.json_array_elements_text(cast(given, JSON))
+        )
+        return column.in_(select(listed.table_valued("value").c.value))
 
     def close(self) -> None:
         """Close every connection."""

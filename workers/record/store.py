@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,6 +33,7 @@ from workers.record.due import CLAIMABLE, NOW
 from workers.record.keybook import lacking
 from workers.record.model import Order, Payout, Reply
 from workers.record.rows import payout_of
+from workers.record.sealing import laid_out
 from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step, sources_of
 from workers.record.tables import UtcDateTime, accounts, batches, payout_events, payouts
 from workers.record.vault import Vault
@@ -278,7 +279,7 @@ class Store:
         self,
         connection: Connection,
         batch_id: str,
-        seals: Sequence[Mapping[str, Any]],
+        seals: Iterable[Sequence[tuple[int, str]]],
         *,
         actor: str,
         now: datetime,
@@ -286,22 +287,17 @@ class Store:
         """Seal a batch's drafts and queue them; the number queued.
 
         Args:
-            seals: `sealed_id` and `seal` of every draft.
+            seals: the id and seal of every draft, some at a time.
         """
-        sealed = (
-            update(payouts)
-            .where(payouts.c.id == bindparam("sealed_id"))
-            .values(seal=bindparam("seal"))
-        )
-        connection.execute(sealed, list(seals))
-        return _move_all(
-            connection,
-            payouts.c.batch_id == batch_id,
-            Move(State.DRAFT, State.QUEUED, "approved"),
-            {"due_at": now},
-            actor=actor,
-            now=now,
-        )
+        with laid_out(connection, seals) as laid:
+            return _move_all(
+                connection,
+                and_(payouts.c.batch_id == batch_id, payouts.c.id == laid.c.payout_id),
+                Move(State.DRAFT, State.QUEUED, "approved"),
+                {"due_at": now, "seal": laid.c.seal},
+                actor=actor,
+                now=now,
+            )
 
     def withdraw_rows(
         self, connection: Connection, batch_id: str, *, actor: str, reason: str, now: datetime

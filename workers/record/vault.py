@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from workers.errors import VaultError
 from workers.record import keys
+from workers.record.canonical import plain_object
 from workers.record.keys import KEY_FILE_NAME, Key, KeyFiles
 from workers.record.model import Order
 
@@ -112,14 +113,10 @@ class Vault:
 
     def encrypt(self, order: Order) -> bytes:
         """The order's beneficiary data, as bytes that only its key opens for this order."""
-        plain = json.dumps(
-            {
-                "fields": dict(order.fields),
-                "context": dict(order.context),
-                "customer": dict(order.customer),
-            },
-            separators=(",", ":"),
-            ensure_ascii=False,
+        plain = (
+            f'{{"fields":{plain_object(order.fields)}'
+            f',"context":{plain_object(order.context)}'
+            f',"customer":{plain_object(order.customer)}}}'
         ).encode()
         return self._closed(self._writes.data, plain, _bound(order.account, order.reference_id))
 
@@ -168,12 +165,17 @@ class Vault:
 
     def seal(self, order: Order) -> str:
         """The keyed hash that approval puts on a row; any later edit of the row breaks it."""
-        return self._writes.seal(order)
+        return self.seal_of(order.canonical())
+
+    def seal_of(self, canonical: bytes) -> str:
+        """The seal of the order whose `canonical` that is."""
+        return self._writes.seal_of(canonical)
 
     def seal_holds(self, order: Order, seal: str | None) -> bool:
         """Whether the row is still what was approved, under whichever key that was."""
+        canonical = order.canonical()
         return seal is not None and any(
-            hmac.compare_digest(key.seal(order), seal) for key in self._keys()
+            hmac.compare_digest(key.seal_of(canonical), seal) for key in self._keys()
         )
 
     def fingerprint(self, order: Order) -> str:
@@ -206,7 +208,8 @@ def mask(value: str) -> str:
 
 def masked_beneficiary(order: Order) -> str:
     """Who is paid, as results and screens may show it: `card_number ****0002`."""
-    return ", ".join(f"{name} {mask(str(value))}" for name, value in sorted(order.fields.items()))
+    fields = order.fields
+    return ", ".join([f"{name} {mask(str(fields[name]))}" for name in sorted(fields)])
 
 
 def _bound(account: str, reference_id: str) -> bytes:

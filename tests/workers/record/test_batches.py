@@ -428,3 +428,13 @@ def test_what_replaces_a_payout_is_found_by_an_index_in_sqlite_too(record: Recor
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
             assert "INDEX payouts_replaces (" in str(plan)
             assert "SCAN" not in str(plan)
+
+
+def test_a_question_about_many_rows_is_made_once_and_keeps_none_of_them(record: Record) -> None:
+    record.batches.known("main", ["R-0"])
+    made = record.database.engine._compiled_cache
+    assert made is not None
+    before = len(made)
+    for number in range(5):
+        record.batches.known("main", [f"R-{number}-{at}" for at in range(100)])
+    assert len(made) == before

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields, replace
+import inspect
+from dataclasses import MISSING, FrozenInstanceError, fields, replace
 from typing import Any
 
 import pytest
@@ -92,3 +93,24 @@ def test_an_order_shows_no_personal_data() -> None:
 def test_an_order_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         BASE.amount = Money(1, BASE.amount.currency)
+
+
+def test_an_order_takes_what_its_fields_name_with_the_same_defaults() -> None:
+    signature = inspect.signature(Order)
+    assert list(signature.parameters) == [one.name for one in fields(Order)]
+    required = order()
+    for one in fields(Order):
+        given = signature.parameters[one.name]
+        if one.default_factory is not MISSING:
+            assert given.default == one.default_factory()
+        elif one.default is MISSING:
+            assert given.default is inspect.Parameter.empty
+        else:
+            assert given.default == one.default
+        changed = replace(required, **{one.name: "other"})
+        assert getattr(changed, one.name) == "other"
+        assert [
+            each.name
+            for each in fields(Order)
+            if getattr(changed, each.name) != getattr(required, each.name)
+        ] == [one.name]

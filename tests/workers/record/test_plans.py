@@ -142,11 +142,21 @@ def test_the_status_of_a_batch_reads_no_other_batch(million: Database) -> None:
     with Plans(million) as plans:
         assert sum(book.counts("B3").values()) == ROWS // 10
         book.next_due("B3")
-        book.open_ages("B3")
+        book.warnings("B3")
         book.held("B3")
         book.tallies("B3")
     for plan in plans.found:
-        assert re.search(r"payouts_batch_(state|row)", plan), plan
+        assert re.search(r"payouts_(batch_(state|row)|warned)", plan), plan
         assert "Seq Scan on payouts" not in plan, plan
         # A tenth of all rows are its own; an update leaves the old form of a row beside the new.
         assert _most_rows(plan) <= ROWS // 10 * 1.1, plan
+
+
+def test_a_chunk_of_a_file_is_compared_with_history_by_indexes(million: Database) -> None:
+    book = BatchBook(Store(million, Vault.from_text(KEY)))
+    many = [f"R-{number}" for number in range(0, 4_000, 2)]
+    with Plans(million) as plans:
+        assert len(book.known("main", many)) == len(many) - 1
+        book.replaced("main", many)
+        book.repeats([f"f{number}" for number in range(1, 2_000)], NOW - timedelta(days=1))
+    plans.check("payouts_reference_once", "payouts_replaces_once", "payouts_fingerprint")
