@@ -6,7 +6,6 @@ the input's own cells, so only its owner may read it.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +16,9 @@ from sqlalchemy import Row
 
 from batches.loading import Limits, open_sheet
 from batches.preflight import Plan
+from batches.references import References, groups
 from batches.reports import write_table
+from workers.record import replacements
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
 from workers.record.money import Currency, Money
@@ -52,16 +53,17 @@ COLUMNS = (
 )
 FAULT_COLUMNS = ("fault_line", "fault_reason")
 REASONS = ("failure_code", "failure_reason")
-_AGAIN = re.compile(r"(.+)-r([1-9][0-9]*)", re.DOTALL)
 
 
 def write_results(batch_id: str, book: BatchBook, out: Path) -> int:
     """Write one row per input row, in input order; the number of rows.
 
+    Where a failed line is paid again, by another batch, its newest payout stands in its row.
+
     Raises:
         UsageError: the file cannot be written there.
     """
-    return write_table(out, COLUMNS, (_result(row) for row in book.each(batch_id)))
+    return write_table(out, COLUMNS, _results(batch_id, book))
 
 
 def write_failed(batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int) -> int:
@@ -102,8 +104,21 @@ def write_faulty(plan: Plan, limits: Limits, out: Path) -> int:
     return write_table(out, [*columns, *FAULT_COLUMNS], faulty(), private=True)
 
 
-def _result(row: Row[Any]) -> list[str]:
+def _results(batch_id: str, book: BatchBook) -> Iterator[list[str]]:
+    for row, newest in replacements.newest(book.database, book.each(batch_id)):
+        yield _result(row, newest)
+
+
+def _result(input_row: Row[Any], row: Row[Any]) -> list[str]:
+    """A line of the results.
+
+    Args:
+        input_row: the payout that was made from the input's row.
+        row: the newest that pays it.
+    """
     shown = {
+        "batch_id": input_row.batch_id,
+        "row": str(input_row.row),
         "amount": str(money_of(row)),
         "fee": _amount(row.fee_minor, row.fee_currency),
         "processed_amount": _amount(row.processed_minor, row.processed_currency),
@@ -114,25 +129,18 @@ def _result(row: Row[Any]) -> list[str]:
 def _to_correct(
     batch: Batch, book: BatchBook, columns: Sequence[str], chars_max: int
 ) -> Iterator[list[str]]:
-    for row in book.each(batch.id, State.FAILED):
-        order = book.store.order_of(row)
-        cells = dict(cells_of(order))
-        cells |= {name: _text(getattr(row, name)) for name in REASONS}
-        cells["reference_id"] = _next_reference(order, book, chars_max)
-        cells["replaces"] = order.reference_id
-        yield [cells.get(name, "") for name in columns]
-
-
-def _next_reference(order: Order, book: BatchBook, chars_max: int) -> str:
-    """A reference id that was never used and shows where it comes from: `SAL-17-r2`."""
-    again = _AGAIN.fullmatch(order.reference_id)
-    stem, number = (again[1], int(again[2]) + 1) if again else (order.reference_id, 2)
-    while True:
-        ending = f"-r{number}"
-        candidate = stem[: chars_max - len(ending)] + ending
-        if not book.known(order.account, [candidate]):
-            return candidate
-        number += 1
+    accounts = {tally.account: chars_max for tally in book.tallies(batch.id)}
+    references = References(book, accounts)
+    failed = book.each(batch.id, State.FAILED)
+    newest = (row for _, row in replacements.newest(book.database, failed))
+    # One that is paid again already is not to be corrected any more.
+    for rows in groups(row for row in newest if row.state == State.FAILED):
+        orders = [book.store.order_of(row) for row in rows]
+        for row, order, again in zip(rows, orders, references.again(orders), strict=True):
+            cells = dict(cells_of(order))
+            cells |= {name: _text(getattr(row, name)) for name in REASONS}
+            cells |= {"reference_id": again, "replaces": order.reference_id}
+            yield [cells.get(name, "") for name in columns]
 
 
 def cells_of(order: Order) -> Mapping[str, str]:

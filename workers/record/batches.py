@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
+from workers.record import history, replacements
 from workers.record.answers import Answers, pages
-from workers.record.model import ContentHash, Order
+from workers.record.history import Action, Deed
+from workers.record.model import Actor, ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
@@ -79,11 +81,16 @@ class BatchBook(Answers):
         file_hash: str,
         columns: Sequence[str],
         count: int,
-        actor: str,
+        actor: Actor,
         note: str | None,
         now: datetime,
+        child_of: str | None = None,
     ) -> str:
         """Store a batch of drafts, all or nothing.
+
+        Args:
+            note: what was overridden; it goes into the history as allowed.
+            child_of: the batch whose lines these correct or pay again.
 
         Returns:
             The batch's id.
@@ -91,6 +98,7 @@ class BatchBook(Answers):
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
+            FileRefused: a line that it pays again is paid by another payout as well.
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
@@ -104,11 +112,13 @@ class BatchBook(Answers):
                     columns=list(columns),
                     rows=count,
                     decision="draft",
-                    made_by=actor,
+                    made_by=actor.name,
                     made_at=now,
                     note=note,
+                    child_of=child_of,
                 )
             )
+            _note_stored(connection, batch_id, Deed(now, Action.STORED, actor, note), child_of)
             chunk: list[dict[str, Any]] = []
             for row in rows:
                 chunk.append(self._draft(row, batch_id, now))
@@ -117,6 +127,7 @@ class BatchBook(Answers):
                     chunk = []
             if chunk:
                 connection.execute(insert(payouts), chunk)
+            replacements.check(connection, batch_id)
         return batch_id
 
     def _draft(self, row: NewRow, batch_id: str, now: datetime) -> dict[str, Any]:
@@ -206,6 +217,18 @@ class BatchBook(Answers):
         """The batch of the same content, unless that was turned down."""
         return self._live(batches.c.content_hash == content_hash)
 
+    def cancelled_file(self, file_hash: str) -> Batch | None:
+        """The latest batch of the same file that was cancelled."""
+        latest = (
+            select(batches)
+            .where(batches.c.file_hash == file_hash, batches.c.decision == "cancelled")
+            .order_by(batches.c.made_at.desc())
+            .limit(1)
+        )
+        with self.database.read() as connection:
+            row = connection.execute(latest).one_or_none()
+        return None if row is None else _batch_of(row)
+
     def by_file(self, file_hash: str) -> Batch | None:
         """The batch of the same file, read with the same options, unless that was turned down."""
         return self._live(batches.c.file_hash == file_hash)
@@ -236,10 +259,11 @@ class BatchBook(Answers):
         self,
         batch: Batch,
         *,
-        actor: str,
+        actor: Actor,
         now: datetime,
         spendable: Mapping[str, Mapping[Currency, Money]],
         approvals_seen: Mapping[str, int],
+        two_people: bool = False,
     ) -> bool:
         """Approve a batch: seal every row, and queue it, in one transaction.
 
@@ -247,21 +271,23 @@ class BatchBook(Answers):
             spendable: for each account with a balance, what it can spend per currency, less what
                 was promised before the balance was read.
             approvals_seen: each account's count of approvals when its balance was read.
+            two_people: whoever made the batch, by its history, may not approve it.
 
         Returns:
             False: another approval came between, so the balance must be read again.
 
         Raises:
-            ApprovalRefused: decided already, or changed since it was checked.
+            ApprovalRefused: decided already, changed since it was checked, or the checker is a
+                maker.
             AccountFault: an account's money does not cover it.
         """
         try:
             with self.database.write() as connection:
                 self.database.have_time(connection)
-                self._decide(connection, batch.id, "approved", actor, now)
+                self._approve(connection, batch.id, actor, now, two_people=two_people)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
-                self._seal(connection, batch, actor, now)
+                self._seal(connection, batch, actor.name, now)
         except StaleState:
             return False
         return True
@@ -297,28 +323,50 @@ class BatchBook(Answers):
             )
         self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
 
-    def reject(self, batch_id: str, *, actor: str, reason: str, now: datetime) -> int:
-        """Turn a draft down; the number of payouts withdrawn.
-
-        Raises:
-            ApprovalRefused: it is decided already.
-        """
-        with self.database.write() as connection:
-            self._decide(connection, batch_id, "rejected", actor, now)
-            return self.store.withdraw_rows(
-                connection, batch_id, actor=actor, reason=reason, now=now
-            )
-
-    def _decide(
-        self, connection: Connection, batch_id: str, decision: str, actor: str, now: datetime
+    def _approve(
+        self,
+        connection: Connection,
+        batch_id: str,
+        actor: Actor,
+        now: datetime,
+        *,
+        two_people: bool,
     ) -> None:
+        """Note the decision, unless it is made already or is not this person's to make."""
         decided = connection.execute(
             update(batches)
             .where(batches.c.id == batch_id, batches.c.decision == "draft")
-            .values(decision=decision, decided_by=actor, decided_at=now)
+            .values(decision="approved", decided_by=actor.name, decided_at=now)
         ).rowcount
         if not decided:
             raise ApprovalRefused(f"batch {batch_id} is decided already")
+        if two_people:
+            makers = history.makers(connection, batch_id)
+            if not makers:
+                raise ApprovalRefused(
+                    f"batch {batch_id} has lost its history, so nobody knows who made it;"
+                    " reject it and submit the file again"
+                )
+            if actor.name in makers:
+                raise ApprovalRefused(
+                    f"batch {batch_id} was made by {actor}, or pays again what {actor} made; with"
+                    " approvals = 2 somebody else approves it"
+                )
+        history.write(connection, batch_id, Deed(now, Action.APPROVED, actor))
+
+
+def _note_stored(connection: Connection, batch_id: str, deed: Deed, child_of: str | None) -> None:
+    """Begin a batch's history, and add to that of the batch whose lines it pays again.
+
+    Args:
+        deed: who stored it; its note is what was overridden.
+    """
+    history.write(connection, batch_id, replace(deed, note=None))
+    if deed.note is not None:
+        history.write(connection, batch_id, replace(deed, action=Action.ALLOWED))
+    if child_of is not None:
+        retried = replace(deed, action=Action.RETRIED, note=f"as batch {batch_id}")
+        history.write(connection, child_of, retried)
 
 
 def _count_approval(connection: Connection, approvals_seen: Mapping[str, int]) -> None:

@@ -15,6 +15,18 @@ from workers.record.status import Outcome, State
 JsonObject = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A person who does something, and from where."""
+
+    name: str
+    # The machine and program, or the address of a browser: for the record, never a proof.
+    origin: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One payout as its maker wrote it: what is approved, sealed and sent."""

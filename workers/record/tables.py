@@ -118,6 +118,8 @@ batches = Table(
     Column("note", Text),
     # The batch whose lines these correct or pay again.
     Column("child_of", Text, ForeignKey("batches.id")),
+    # The last decision has been carried out on the rows up to this one; null: on all of them.
+    Column("carried_to", Integer),
     CheckConstraint(f"decision IN ({_DECISIONS})", name="batches_decision_known"),
     CheckConstraint("rows > 0", name="batches_not_empty"),
 )
@@ -132,6 +134,14 @@ Index(
 
 Index("batches_file", batches.c.file_hash)
 Index("batches_child_of", batches.c.child_of)
+# Few at any time: every sweep looks here for decisions that are still to be carried out.
+_CARRYING = text("carried_to IS NOT NULL")
+Index(
+    "batches_carrying",
+    batches.c.id,
+    postgresql_where=_CARRYING,
+    sqlite_where=_CARRYING,
+)
 
 # Append-only: what people did with a batch. Who made it and who approved it is decided from here.
 batch_events = Table(
@@ -243,6 +253,22 @@ Index(
     postgresql_where=_REPLACES,
     sqlite_where=_REPLACES,
 )
+# Who pays again for whom: most payouts are nobody's successor.
+_SUCCEEDS = text("replaces <> ''")
+Index(
+    "payouts_successors",
+    payouts.c.account,
+    payouts.c.replaces,
+    postgresql_where=_SUCCEEDS,
+    sqlite_where=_SUCCEEDS,
+)
+Index(
+    "payouts_successors_batch",
+    payouts.c.batch_id,
+    payouts.c.id,
+    postgresql_where=_SUCCEEDS,
+    sqlite_where=_SUCCEEDS,
+)
 Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
 # With the account in it, so that counting a batch reads the index alone.
 Index("payouts_batch_state", payouts.c.batch_id, payouts.c.state, payouts.c.account)
@@ -323,6 +349,18 @@ payout_events = Table(
     Column("actor", Text, nullable=False),
     Column("provider_code", Text),
     Column("note", Text),
+)
+# What one person would have become of a held payout, until another one says the same.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("payout_id", _Id, ForeignKey("payouts.id"), primary_key=True),
+    # The event that held it: a proposal counts for no later one.
+    Column("held_event", _Id, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 # Where news and questions of providers find their payout.
 Index("payouts_provider_id", payouts.c.account, payouts.c.provider_payout_id)

@@ -12,6 +12,8 @@ from sqlalchemy import text
 from tests.worlds import KEY, order
 from workers.record import database as record_database
 from workers.record.database import Database
+from workers.record.decisions import Decisions
+from workers.record.history import History, makers
 from workers.record.status import State
 from workers.record.store import Store
 from workers.record.vault import Vault
@@ -93,3 +95,23 @@ def test_an_upgrade_is_made_once_and_again_does_nothing(new_url: str) -> None:
             found = connection.execute(text("SELECT version_num FROM alembic_version")).all()
         assert [row.version_num for row in found] == [record_database._head()]
         database.close()
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_batches_of_revision_0004_get_the_history_that_is_known_of_them(new_url: str) -> None:
+    old = at_revision(new_url, "0004")
+    put_payouts(old, Vault.from_text(KEY), [State.QUEUED])
+    with old.write() as connection:
+        connection.execute(text("UPDATE batches SET decided_by = 'checker', decided_at = made_at"))
+    old.close()
+    database = Database(new_url)
+    database.prepare()
+    deeds = History(database).of("B")
+    assert [(deed.at, deed.action, deed.actor.name) for deed in deeds] == [
+        (NOW, "stored", "maker"),
+        (NOW, "approved", "checker"),
+    ]
+    with database.read() as connection:
+        assert makers(connection, "B") == {"maker"}
+    assert Decisions(Store(database, Vault.from_text(KEY))).carry_on(NOW) == 0
+    database.close()
