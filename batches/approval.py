@@ -6,35 +6,27 @@ same transaction; so two batches cannot both spend the last coin.
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Callable, Mapping
 
 from sqlalchemy.exc import IntegrityError
 
+from batches.people import Duty, permit
 from batches.preflight import Plan, Preflight, balances_of
 from workers.errors import ApprovalRefused, BatchExists, FileRefused, StaleState, UsageError
 from workers.record.batches import Batch, BatchBook
+from workers.record.model import Actor
 from workers.record.money import Currency, Money
-from workers.record.status import State
 from workers.runtime import Runtime
+from workers.settings import Settings
 
 # Other approvals may come between reading a balance and promising it: so often, then give up.
 APPROVE_TRIES = 10
 
 
-def operator() -> str:
-    """Who is at the keyboard: the operating-system user."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
-
-
 def store(
     plan: Plan,
     preflight: Preflight,
-    actor: str,
+    actor: Actor,
     progress: Callable[[int], None] = lambda _: None,
 ) -> str:
     """Store a payable plan as a batch of drafts, all of it or nothing.
@@ -83,7 +75,7 @@ def store(
         drafts.close()
 
 
-def _note(plan: Plan, actor: str) -> str | None:
+def _note(plan: Plan, actor: Actor) -> str | None:
     """What somebody should know of the batch: what was allowed and by whom, what it corrects."""
     told = []
     if plan.repeats and plan.options.allow_repeats:
@@ -109,7 +101,7 @@ def _stored_already(plan: Plan, batch: Batch) -> BatchExists:
 def approve(
     batch_id: str,
     runtime: Runtime,
-    actor: str,
+    actor: Actor,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Batch:
     """Approve a batch: promise its money, seal and queue its rows.
@@ -126,10 +118,6 @@ def approve(
     """
     book = BatchBook(runtime.store)
     batch = find(batch_id, book)
-    if runtime.settings.approvals == 2 and batch.made_by == actor:
-        raise ApprovalRefused(
-            f"batch {batch.id} was made by {actor}; with approvals = 2 somebody else approves it"
-        )
     names = accounts_of(batch, book, runtime)
     for _ in range(APPROVE_TRIES):
         seen = {name: runtime.book.approvals(name) for name in names}
@@ -140,10 +128,25 @@ def approve(
             spendable=_spendable(names, runtime),
             approvals_seen=seen,
             progress=progress,
+            two_people=runtime.settings.approvals == 2,
         )
         if approved:
             return find(batch.id, book)
     raise ApprovalRefused(f"batch {batch.id}: other batches are being approved; try again")
+
+
+def check_alone(settings: Settings, actor: Actor) -> None:
+    """Whether somebody may approve what the same person has just made.
+
+    Raises:
+        ApprovalRefused: two people are needed.
+        NotAllowed: the settings do not make that person a checker.
+    """
+    if settings.approvals == 2:
+        raise ApprovalRefused(
+            "with approvals = 2 somebody else has to approve: submit the file without --approve"
+        )
+    permit(settings, actor, Duty.DECIDE)
 
 
 def accounts_of(batch: Batch, book: BatchBook, runtime: Runtime) -> list[str]:
@@ -164,7 +167,7 @@ def accounts_of(batch: Batch, book: BatchBook, runtime: Runtime) -> list[str]:
 def approve_or_join(
     batch_id: str,
     runtime: Runtime,
-    actor: str,
+    actor: Actor,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Batch:
     """Approve a batch, or find that another run of the same file has just done so.
@@ -194,57 +197,6 @@ def _spendable(names: list[str], runtime: Runtime) -> Mapping[str, Mapping[Curre
                 for currency, balance in balances.items()
             }
     return spendable
-
-
-def reject(batch_id: str, runtime: Runtime, actor: str, reason: str) -> int:
-    """Turn a draft batch down; the number of payouts withdrawn.
-
-    Raises:
-        UsageError: no such batch.
-        ApprovalRefused: it is decided already.
-    """
-    book = BatchBook(runtime.store)
-    batch = find(batch_id, book)
-    return book.reject(batch.id, actor=actor, reason=reason, now=runtime.clock.now())
-
-
-# What a person may decide about a held payout. Requeued, it is looked up before it is sent.
-DECISIONS: Mapping[str, State] = {
-    "paid": State.PAID,
-    "failed": State.FAILED,
-    "requeue": State.QUEUED,
-}
-
-
-def resolve(
-    reference_id: str,
-    decision: str,
-    runtime: Runtime,
-    *,
-    actor: str,
-    reason: str,
-    account: str | None,
-) -> State:
-    """Settle a held payout by a person's decision; its new state.
-
-    Raises:
-        UsageError: no held payout has that reference id, or several accounts have one.
-        ApprovalRefused: two people are needed for it.
-    """
-    if runtime.settings.approvals == 2:
-        raise ApprovalRefused("with approvals = 2 a held payout needs a second person's decision")
-    book = BatchBook(runtime.store)
-    held = book.held_payouts(reference_id)
-    names = [account] if account is not None else sorted(held)
-    if not names or names[0] not in held:
-        raise UsageError(f"no payout {reference_id!r} waits for a decision")
-    if len(names) > 1:
-        where = ", ".join(names)
-        raise UsageError(f"{reference_id!r} is held in several accounts ({where}); add --account")
-    now = runtime.clock.now()
-    target = DECISIONS[decision]
-    runtime.store.settle(held[names[0]], target, actor=actor, reason=reason, now=now)
-    return target
 
 
 def find(batch_id: str, book: BatchBook) -> Batch:

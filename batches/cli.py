@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 from sqlalchemy.exc import OperationalError
 
-from batches import approval, local, results, screens
+from batches import approval, cli_people, local, results, screens
 from batches.cli_account import (
     balance,
     doctor,
@@ -26,11 +26,10 @@ from batches.cli_account import (
 from batches.cli_cluster import migrate
 from batches.cli_health import health_
 from batches.cli_keys import keys
-from batches.cli_recovery import freeze, reconcile, resume
+from batches.cli_recovery import freeze, reconcile
 from batches.cli_retention import purge
 from batches.cli_settlement import report_, schedules_, settle_
 from batches.command import (
-    account_option,
     after_pause,
     file_options,
     json_option,
@@ -46,6 +45,7 @@ from batches.command import (
     stored_already,
 )
 from batches.formats import Limits
+from batches.people import Duty, operator, permit
 from batches.preflight import REFUSED, Preflight
 from batches.reports import check_target
 from batches.run import Choices, pay, run_file
@@ -129,7 +129,7 @@ def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) ->
 
     Run it again after any interruption: it carries on, and nobody is paid twice.
     """
-    settings = load_settings(given["account"])
+    settings = load_settings(given["account"], duty=Duty.PREPARE)
     options = read_options(settings, given)
     choices = Choices(
         out=out or Path(f"{file.stem}.results.csv"),
@@ -173,7 +173,7 @@ def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) ->
 @json_option
 def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     """Say everything about FILE that can be known before money moves."""
-    settings = load_settings(given["account"])
+    settings = load_settings(given["account"], duty=Duty.PREPARE)
     options = read_options(settings, given)
     if errors is not None:
         check_target(errors, other_than=file)
@@ -214,10 +214,13 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
 @json_option
 def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
     """Check FILE and store it as a batch that waits for approval."""
-    settings = load_settings(given["account"])
+    settings = load_settings(given["account"], duty=Duty.PREPARE)
     options = read_options(settings, given)
+    actor = operator()
+    if approve_now:
+        approval.check_alone(settings, actor)
     with local.open_runtime(settings) as opened:
-        runtime, actor = opened.runtime, approval.operator()
+        runtime = opened.runtime
         preflight = Preflight(runtime, options, runtime.clock.now())
         with screens.working("Checking", quiet=as_json) as progress:
             plan = preflight.examine(file, progress)
@@ -250,45 +253,11 @@ def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
 
 
 @cli.command()
-@click.argument("batch")
-@json_option
-def approve(batch: str, as_json: bool) -> int:
-    """Approve a stored BATCH: seal its rows and let the workers pay it."""
-    settings = load_settings()
-    with local.open_runtime(settings) as opened:
-        rows = approval.find(batch, BatchBook(opened.runtime.store)).rows
-        with screens.working("Approving", rows, quiet=as_json) as progress:
-            decided = approval.approve(batch, opened.runtime, approval.operator(), progress)
-        start_paying(decided.id, opened.runtime)
-    if as_json:
-        print_json({"batch_id": decided.id, "state": decided.decision, "by": decided.decided_by})
-    else:
-        screens.say(f"Batch {decided.id} is approved by {decided.decided_by}.")
-        screens.say(next_after(decided.id, decided.decision, settings))
-    return 0
-
-
-@cli.command()
-@click.argument("batch")
-@click.option("--reason", default="", help="Why, for the record.")
-@json_option
-def reject(batch: str, reason: str, as_json: bool) -> int:
-    """Turn down a stored BATCH; its reference ids are free again."""
-    with record() as runtime:
-        count = approval.reject(batch, runtime, approval.operator(), reason)
-    if as_json:
-        print_json({"batch_id": batch.upper(), "state": "rejected", "withdrawn": count})
-    else:
-        screens.say(f"Batch {batch.upper()} is rejected; {count:,} payouts withdrawn, none sent.")
-    return 0
-
-
-@cli.command()
 @click.argument("batch", required=False)
 @json_option
 def status(batch: str | None, as_json: bool) -> int:
-    """Show BATCH with counts, sums and ages; without one, the latest batches."""
-    with record() as runtime:
+    """Show BATCH with counts, sums, ages and history; without one, the latest batches."""
+    with record(Duty.LOOK) as runtime:
         book = BatchBook(runtime.store)
         wanted = [approval.find(batch, book)] if batch else book.latest(LATEST_SHOWN)
         found = [summarise(one, book) for one in wanted]
@@ -299,6 +268,7 @@ def status(batch: str | None, as_json: bool) -> int:
         return 0
     if batch:
         screens.summary(found[0], now=now)
+        screens.history(found[0])
     elif found:
         screens.batches(found)
     else:
@@ -317,11 +287,13 @@ def status(batch: str | None, as_json: bool) -> int:
 @json_option
 def watch(batch: str, as_json: bool) -> int:
     """Follow BATCH live until nothing of it moves; embedded, this is what pays it."""
-    settings = load_settings()
+    settings = load_settings(duty=Duty.LOOK)
+    if settings.embedded:
+        permit(settings, operator(), Duty.PAY)
     local.log_to_file(local.home(settings), settings.log_format)
     with local.open_runtime(settings) as opened:
         found = approval.find(batch, BatchBook(opened.runtime.store))
-        if found.decision != "approved":
+        if found.decision in ("draft", "rejected"):
             raise UsageError(f"batch {found.id} is {found.decision}; there is nothing to follow")
         ran = pay(found, opened, None)
         now = opened.runtime.clock.now()
@@ -345,7 +317,8 @@ def watch(batch: str, as_json: bool) -> int:
 @json_option
 def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
     """Write one row per input row of BATCH to OUT (.csv, .parquet or .xlsx)."""
-    with record() as runtime:
+    # The file to correct carries beneficiaries' own data; the results are masked.
+    with record(Duty.PREPARE if failed else Duty.LOOK) as runtime:
         book = BatchBook(runtime.store)
         found = approval.find(batch, book)
         if failed:
@@ -365,36 +338,11 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
     return 0
 
 
-@cli.command()
-@click.argument("reference_id")
-@click.option("--as", "decision", type=click.Choice(sorted(approval.DECISIONS)), required=True)
-@click.option("--reason", required=True, help="Why, for the record.")
-@account_option
-@json_option
-def resolve(
-    reference_id: str, decision: str, reason: str, account: str | None, as_json: bool
-) -> int:
-    """Settle a held payout: it was paid, it failed, or it is to be looked up and tried again."""
-    with record() as runtime:
-        state = approval.resolve(
-            reference_id,
-            decision,
-            runtime,
-            actor=approval.operator(),
-            reason=reason,
-            account=account,
-        )
-    if as_json:
-        print_json({"reference_id": reference_id, "state": str(state)})
-    else:
-        screens.say(f"{reference_id} is {screens.WORDS[state]} now, by decision: {reason}")
-    return 0
-
-
 for _command in (
     *(balance, services, template, providers, simulator, webhooks, doctor),
-    *(freeze, reconcile, resume, migrate, health_),
+    *(freeze, reconcile, migrate, health_),
     *(settle_, schedules_, report_),
     *(keys, purge),
+    *cli_people.COMMANDS,
 ):
     cli.add_command(_command)

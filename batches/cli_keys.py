@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
-from batches import approval, local, screens
+from batches import local, screens
 from batches.command import json_option, print_json, record
 from batches.key_change import Changed, KeyChange
-from batches.steps import steps
+from batches.people import Duty, operator
 from batches.summary import NEEDS_PERSON
 from workers.record.keys import Key, new_key_text
 from workers.record.rotation import NAMED_MAX, counted
@@ -44,7 +45,7 @@ def new(as_json: bool) -> int:
 @json_option
 def status(as_json: bool) -> int:
     """Show how many rows are closed with which key."""
-    with record() as runtime:
+    with record(Duty.LOOK) as runtime:
         known = KeyChange(runtime).keys
         found = counted(runtime.database)
         ours = {each.hex() for each in runtime.store.vault.known_ids}
@@ -89,12 +90,12 @@ def rotate(as_json: bool) -> int:
     encryption_key to the new one and encryption_keys_old to the old one first, and start every
     worker, beat and receiver anew.
     """
-    with record() as runtime:
+    with record(Duty.KEYS) as runtime:
         local.log_to_file(local.home(runtime.settings))
-        changed = KeyChange(runtime).run(partial(steps, "closed anew"))
+        changed = KeyChange(runtime).run(_closing)
     log.warning(
         "key changed",
-        extra={"actor": approval.operator(), "reason": f"from {changed.old} to {changed.new}"},
+        extra={"actor": operator().name, "reason": f"from {changed.old} to {changed.new}"},
     )
     if as_json:
         facts = {"from": changed.old, "to": changed.new, **changed.done.as_json()}
@@ -103,6 +104,12 @@ def rotate(as_json: bool) -> int:
     else:
         _say(changed)
     return 0 if changed.is_whole else NEEDS_PERSON
+
+
+@contextmanager
+def _closing(total: int) -> Iterator[Callable[[int], None]]:
+    with screens.working("Closing anew", total) as show:
+        yield screens.adding(show)
 
 
 def _say(changed: Changed) -> None:

@@ -1,4 +1,4 @@
-"""The commands after something went wrong: freeze accounts, compare them, open them again."""
+"""The commands after something went wrong: freeze accounts, compare them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from batches import approval, local, screens
+from batches import local, screens
 from batches.command import account_of, account_option, json_option, print_json, record
+from batches.people import Duty, operator
 from batches.reconciliation import Break, Comparison, Kind, Reconciliation
-from batches.recovery import open_account
 from batches.reports import check_target, write_table
 from workers.errors import UsageError
 
@@ -40,16 +40,15 @@ def freeze(account: str | None, reason: str, as_json: bool) -> int:
     To be run after a backup was restored, before anything else. What is open is still asked about;
     nothing is created or released until `paybatch reconcile` and `paybatch resume`.
     """
-    with record() as runtime:
+    with record(Duty.FREEZE) as runtime:
         if account is not None and account not in runtime.accounts:
             known = ", ".join(sorted(runtime.accounts))
             raise UsageError(f"no account {account!r} in the settings; there are: {known}")
-        why = f"{reason} (frozen by {approval.operator()})"
+        actor = operator()
+        why = f"{reason} (frozen by {actor})"
         local.log_to_file(local.home(runtime.settings))
         names = runtime.restores.freeze(why, runtime.clock.now(), account)
-        log.warning(
-            "accounts frozen", extra={"account": ",".join(names), "actor": approval.operator()}
-        )
+        log.warning("accounts frozen", extra={"account": ",".join(names), "actor": actor.name})
         pauses = [pause for pause in runtime.book.pauses() if pause.account in names]
     if as_json:
         print_json({"frozen": list(names), "reason": why})
@@ -96,7 +95,10 @@ def reconcile(account: str | None, first: str, last: str, out: Path | None, as_j
         raise UsageError("--from must be before --to")
     if out is not None:
         check_target(out, other_than=Path())
-    with account_of(account) as (one, runtime), Comparison(one, runtime) as comparison:
+    with (
+        account_of(account, Duty.RECONCILE) as (one, runtime),
+        Comparison(one, runtime) as comparison,
+    ):
         found = comparison.run(since, until)
         if out is not None:
             write_table(out, Break._fields, comparison.breaks())
@@ -140,37 +142,3 @@ def _show(found: Reconciliation, comparison: Comparison) -> None:
         screens.say(
             "All that the provider has is known here again: creates need no look-up first any more."
         )
-
-
-@click.command()
-@account_option
-@click.option("--reason", help="Why, for the record.")
-@click.option(
-    "--unreconciled",
-    is_flag=True,
-    help="Open a frozen account whose provider has no list to compare with; needs --reason.",
-)
-@json_option
-def resume(account: str | None, reason: str | None, unreconciled: bool, as_json: bool) -> int:
-    """Open a paused account, if what stopped it is over; else say what is still wrong (6)."""
-    with account_of(account) as (one, runtime):
-        local.log_to_file(local.home(runtime.settings))
-        kind = open_account(
-            one,
-            runtime,
-            actor=approval.operator(),
-            reason=reason,
-            unreconciled=unreconciled,
-        )
-        looked_up = runtime.restores.standing(one.name).restored_at is not None
-    if as_json:
-        facts = {"account": one.name, "was_paused": kind, "looked_up_first": looked_up}
-        print_json(facts)
-        return 0
-    if kind is None:
-        screens.say(f"Account {one.name} is not paused.")
-    else:
-        screens.say(f"Account {one.name} is open again; it was paused ({kind}).")
-    if looked_up:
-        screens.say("Its creates are looked up at the provider first, because it was put back.")
-    return 0

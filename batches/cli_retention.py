@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import click
 
-from batches import approval, local, screens
+from batches import local, screens
 from batches.command import json_option, print_json, record
-from batches.steps import steps
+from batches.people import Duty, operator
 from workers.errors import UsageError
 from workers.record.retention import Limits, Retention, Standing
 from workers.runtime import Runtime
@@ -33,7 +32,7 @@ def purge(before: str, dry_run: bool, yes: bool, as_json: bool) -> int:
     Amounts, states, times, reference ids, decisions and sums stay. Ends with 3 where nothing may be
     removed.
     """
-    with record() as runtime:
+    with record(Duty.PURGE) as runtime:
         local.log_to_file(local.home(runtime.settings))
         limit = _day(before, runtime.clock.now())
         retention = _retention(runtime)
@@ -67,12 +66,13 @@ def _retention(runtime: Runtime) -> Retention:
 def _purged(retention: Retention, ready: Sequence[Standing], before: datetime) -> dict[str, int]:
     """How many payouts of each batch were purged."""
     done = {}
-    actor, origin = approval.operator(), f"{socket.gethostname()} (command line)"
-    with steps("removed", sum(one.payouts for one in ready)) as show:
+    actor = operator()
+    with screens.working("Removing", sum(one.payouts for one in ready)) as progress:
+        show = screens.adding(progress)
         for one in ready:
-            number = retention.purge(one.batch_id, before, actor=actor, origin=origin, show=show)
+            number = retention.purge(one.batch_id, before, actor=actor, show=show)
             done[one.batch_id] = number or 0
-            log.warning("batch purged", extra={"batch_id": one.batch_id, "actor": actor})
+            log.warning("batch purged", extra={"batch_id": one.batch_id, "actor": actor.name})
     return done
 
 

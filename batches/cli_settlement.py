@@ -13,6 +13,7 @@ import click
 from batches import local, screens
 from batches.command import json_option, load_settings, print_json, record
 from batches.local import Opened
+from batches.people import Duty
 from batches.run import pay
 from batches.settlement import CLAIM_S, Settled, schedules_named, settle
 from batches.settlement_report import Reporter, gather, write_report
@@ -52,7 +53,7 @@ def settle_(name: str | None, day: str | None, as_json: bool) -> int:
     Safe at any time, beside any number of workers and beats, and after a crash. Embedded, it also
     pays what is approved.
     """
-    settings = load_settings()
+    settings = load_settings(duty=Duty.SETTLE)
     wanted = None if day is None else _date(day)
     if wanted is not None and name is None:
         raise UsageError("--date needs --schedule")
@@ -191,7 +192,7 @@ def _run_json(run: Run) -> dict[str, Any]:
 @json_option
 def schedules_(as_json: bool) -> int:
     """The schedules of the settings: their next and last runs, and what was missed."""
-    with record() as runtime:
+    with record(Duty.LOOK) as runtime:
         book, now = RunBook(runtime.database), runtime.clock.now()
         found = standings(runtime.settings.schedules, book, now)
         lost = {
@@ -255,7 +256,7 @@ def _standing_json(one: Standing, lost: Sequence[Run]) -> dict[str, Any]:
 def report_(schedule: str, day: str, out: Path) -> int:
     """Write the settlement report of SCHEDULE's run of DATE anew, as OUT.html or OUT.csv."""
     wanted = _date(day)
-    with record() as runtime:
+    with record(Duty.LOOK) as runtime:
         run = RunBook(runtime.database).run(schedule, wanted)
         if run is None:
             raise UsageError(

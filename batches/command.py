@@ -12,6 +12,7 @@ import click
 
 from batches import local, screens
 from batches.faults import nearest
+from batches.people import Duty, operator, permit
 from batches.preflight import REFUSED, Options
 from batches.run import announce
 from batches.summary import NEEDS_PERSON, Summary
@@ -55,9 +56,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Facts as JSO
 account_option = click.option("--account", help="An account of the settings.")
 
 
-def load_settings(account: str | None = None) -> Settings:
-    """The settings, with the sandbox where it is asked for or nothing else is set up."""
-    return Settings.load(settings_of, sandbox=account == SANDBOX)
+def load_settings(account: str | None = None, *, duty: Duty | None = None) -> Settings:
+    """The settings, with the sandbox where it is asked for or nothing else is set up.
+
+    Args:
+        duty: what the person at the keyboard is about to do; None: anybody may.
+
+    Raises:
+        NotAllowed: the settings do not let that person do it.
+    """
+    settings = Settings.load(settings_of, sandbox=account == SANDBOX)
+    if duty is not None:
+        permit(settings, operator(), duty)
+    return settings
 
 
 def chosen_account(settings: Settings, named: str | None) -> str:
@@ -132,9 +143,13 @@ def _control_total(text: str) -> Money:
 
 
 @contextlib.contextmanager
-def record() -> Iterator[Runtime]:
-    """The record alone: for commands that ask no provider anything."""
-    runtime = Runtime.open(load_settings())
+def record(duty: Duty | None = None) -> Iterator[Runtime]:
+    """The record alone: for commands that ask no provider anything.
+
+    Raises:
+        NotAllowed: the settings do not let the person at the keyboard do that.
+    """
+    runtime = Runtime.open(load_settings(duty=duty))
     try:
         yield runtime
     finally:
@@ -200,13 +215,14 @@ def print_json(value: Any) -> None:
 
 
 @contextlib.contextmanager
-def account_of(name: str | None) -> Iterator[tuple[Account, Runtime]]:
+def account_of(name: str | None, duty: Duty = Duty.LOOK) -> Iterator[tuple[Account, Runtime]]:
     """An account of the settings, ready to be asked.
 
     Raises:
+        NotAllowed: the settings do not let the person at the keyboard do that.
         UsageError: there is none of that name.
     """
-    settings = load_settings(name)
+    settings = load_settings(name, duty=duty)
     wanted = chosen_account(settings, name)
     with local.open_runtime(settings) as opened:
         if wanted not in opened.runtime.accounts:

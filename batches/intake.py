@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from workers.errors import (
     ProviderUnreachable,
 )
 from workers.record.batches import Batch, BatchBook
+from workers.record.model import Actor
 from workers.record.money import Money
 from workers.record.runs import File, Run, RunBook
 from workers.runtime import Runtime
@@ -165,7 +167,7 @@ class Intake:
         room = plan.path.parent
         self._have_time(plan.valid)
         try:
-            batch_id = approval.store(plan, preflight, self.schedule.actor)
+            batch_id = approval.store(plan, preflight, self._actor)
         except BatchExists as exists:
             batch = approval.find(exists.batch_id, preflight.book)
             return self._known(file, batch, room, late=late)
@@ -201,6 +203,11 @@ class Intake:
         return self._refuse(
             file, f"{file.name} {reason}", room, fate="delivered_twice", twin_of=batch_id
         )
+
+    @property
+    def _actor(self) -> Actor:
+        """Who stores and approves what is approved automatically."""
+        return Actor(self.schedule.actor, f"schedule {socket.gethostname()} pid {os.getpid()}")
 
     # --- refusing ---
 
@@ -242,7 +249,7 @@ class Intake:
         batch = BatchBook(self.runtime.store).get(file.batch_id)
         self._have_time(batch.rows if batch is not None else 0)
         try:
-            approval.approve(file.batch_id, self.runtime, self.schedule.actor)
+            approval.approve(file.batch_id, self.runtime, self._actor)
         except (AccountFault, ProviderUnreachable) as error:
             return self._waits(file, "money", str(error))
         except ApprovalRefused as error:

@@ -198,7 +198,8 @@ def follow(
         warn: told, once, that nobody seems to be working.
 
     Returns:
-        None when every payout is settled or waits for a person; else the pause that stops it.
+        None when every payout is settled or waits for a person, or somebody paused the batch and
+        nothing of it moves any more; else the pause of the accounts that stops it.
     """
     book = BatchBook(runtime.store)
     counted = 0.0
@@ -218,10 +219,22 @@ def follow(
                 warn(NOBODY_WORKS)
             if is_completed(total):
                 return None
+            if _stands(batch_id, total, worker, book):
+                return None
             pause = _stopped(counts, worker, runtime)
             if pause is not None:
                 return pause
         time.sleep(TICK_S)
+
+
+def _stands(batch_id: str, counts: Counts, worker: EmbeddedWorker | None, book: BatchBook) -> bool:
+    """Whether somebody paused the batch, and what was on its way has come to its end."""
+    if worker is not None and worker.busy:
+        return False
+    if any(counts.get(state) for state in MAYBE_SENT - {State.CREATED}):
+        return False
+    batch = book.get(batch_id)
+    return batch is not None and batch.decision == "paused"
 
 
 class _Idle:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from workers import sweep
 from workers.errors import AccountFault, UsageError
 from workers.record.accounts import PROBED
+from workers.record.model import Actor
 from workers.record.restores import RESTORE, Standing
 from workers.runtime import Account, Runtime
 
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def open_account(
-    account: Account, runtime: Runtime, *, actor: str, reason: str | None, unreconciled: bool
+    account: Account, runtime: Runtime, *, actor: Actor, reason: str | None, unreconciled: bool
 ) -> str | None:
     """Open a paused account; what it was paused for, None: it was open.
 
@@ -50,7 +51,7 @@ def open_account(
     runtime.restores.open(standing, note)
     log.info(
         "account opened",
-        extra={"account": account.name, "kind": standing.paused_kind, "actor": actor},
+        extra={"account": account.name, "kind": standing.paused_kind, "actor": actor.name},
     )
     return standing.paused_kind
 

@@ -6,10 +6,8 @@ the input's own cells, so only its owner may read it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,10 @@ from batches.faultbook import by_line
 from batches.faults import Fault
 from batches.loading import Limits, open_sheet
 from batches.preflight import Plan
+from batches.references import References, groups
 from batches.reports import write_table
 from workers.errors import UsageError
+from workers.record import replacements
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
 from workers.record.money import Currency, Money
@@ -53,13 +53,14 @@ COLUMNS = (
     "replaces",
     "beneficiary",
 )
-_ROW, _AMOUNT, _CURRENCY, _FEE, _PROCESSED, _ATTEMPTS = map(
-    COLUMNS.index, ("row", "amount", "currency", "fee", "processed_amount", "attempts")
+_BATCH, _ROW, _AMOUNT, _CURRENCY, _FEE, _PROCESSED, _ATTEMPTS = map(
+    COLUMNS.index, ("batch_id", "row", "amount", "currency", "fee", "processed_amount", "attempts")
 )
 _TIMES = [COLUMNS.index(name) for name in ("created_at", "sent_at", "settled_at")]
 # What they are made from: first what goes into another column, then column by column.
 _STORED_AS = {"amount": "amount_minor", "fee": "fee_minor", "processed_amount": "processed_minor"}
 _READ = (
+    payouts.c.id,
     payouts.c.currency_exponent,
     payouts.c.processed_minor.label("processed"),
     payouts.c.processed_currency,
@@ -67,11 +68,11 @@ _READ = (
     *(payouts.c[_STORED_AS.get(name, name)] for name in COLUMNS),
 )
 FAULT_COLUMNS = ("fault_line", "fault_reason", "fault_file")
+# So many values of a row are not cells of their own.
+_OWN = len(_READ) - len(COLUMNS)
 # Progress is told once in so many rows.
 PROGRESS_ROWS = 2_000
 REASONS = ("failure_code", "failure_reason")
-PAGE_ROWS = 500
-_AGAIN = re.compile(r"(.+)-r([1-9][0-9]*)", re.DOTALL)
 
 
 def write_results(
@@ -82,6 +83,8 @@ def write_results(
 ) -> int:
     """Write one row per input row, in input order; the number of rows.
 
+    Where a failed line is paid again, by another batch, its newest payout stands in its row.
+
     Args:
         progress: told the number of rows written so far.
 
@@ -90,10 +93,12 @@ def write_results(
     """
 
     def rows() -> Iterator[list[str]]:
-        for number, row in enumerate(book.each(batch_id, columns=_READ)):
+        each = book.each(batch_id, columns=_READ)
+        newest = replacements.newest(book.database, each, _READ)
+        for number, (input_row, row) in enumerate(newest):
             if number % PROGRESS_ROWS == 0:
                 progress(number)
-            yield _result(row)
+            yield _result(input_row, row)
 
     return write_table(out, COLUMNS, rows())
 
@@ -160,12 +165,18 @@ def _reason(fault: Fault) -> str:
     return f"{fault.column}: expected {fault.expected}".removeprefix(": ")
 
 
-def _result(row: Row[Any]) -> list[str]:
+def _result(input_row: Row[Any], row: Row[Any]) -> list[str]:
+    """A line of the results.
+
+    Args:
+        input_row: the payout that was made from the input's row.
+        row: the newest that pays it.
+    """
     # One look at each value: a file of a million rows has 23 million of them.
     values: tuple[Any, ...] = tuple(row)
-    exponent, processed, processed_in, fee = values[:4]
-    cells: list[Any] = ["" if value is None else value for value in values[4:]]
-    cells[_ROW] = str(cells[_ROW])
+    _, exponent, processed, processed_in, fee = values[:_OWN]
+    cells: list[Any] = ["" if value is None else value for value in values[_OWN:]]
+    cells[_BATCH], cells[_ROW] = input_row.batch_id, str(input_row.row)
     cells[_ATTEMPTS] = str(cells[_ATTEMPTS])
     cells[_AMOUNT] = str(Money(cells[_AMOUNT], Currency(cells[_CURRENCY], exponent)))
     cells[_FEE] = _amount(fee, cells[_FEE + 1])
@@ -179,34 +190,18 @@ def _result(row: Row[Any]) -> list[str]:
 def _to_correct(
     batch: Batch, book: BatchBook, columns: Sequence[str], chars_max: int
 ) -> Iterator[list[str]]:
+    accounts = {tally.account: chars_max for tally in book.tallies(batch.id)}
+    references = References(book, accounts)
     failed = book.each(batch.id, State.FAILED)
-    while some := list(islice(failed, PAGE_ROWS)):
-        replaced = {
-            (account, reference_id)
-            for account in {row.account for row in some}
-            for reference_id in book.replaced(account, [row.reference_id for row in some])
-        }
-        for row in some:
-            if (row.account, row.reference_id) in replaced:
-                continue
-            order = book.store.order_of(row)
+    newest = (row for _, row in replacements.newest(book.database, failed))
+    # One that is paid again already is not to be corrected any more.
+    for rows in groups(row for row in newest if row.state == State.FAILED):
+        orders = [book.store.order_of(row) for row in rows]
+        for row, order, again in zip(rows, orders, references.again(orders), strict=True):
             cells = dict(cells_of(order))
             cells |= {name: _text(getattr(row, name)) for name in REASONS}
-            cells["reference_id"] = _next_reference(order, book, chars_max)
-            cells["replaces"] = order.reference_id
+            cells |= {"reference_id": again, "replaces": order.reference_id}
             yield [cells.get(name, "") for name in columns]
-
-
-def _next_reference(order: Order, book: BatchBook, chars_max: int) -> str:
-    """A reference id that was never used and shows where it comes from: `SAL-17-r2`."""
-    again = _AGAIN.fullmatch(order.reference_id)
-    stem, number = (again[1], int(again[2]) + 1) if again else (order.reference_id, 2)
-    while True:
-        ending = f"-r{number}"
-        candidate = stem[: chars_max - len(ending)] + ending
-        if not book.known(order.account, [candidate]):
-            return candidate
-        number += 1
 
 
 def cells_of(order: Order) -> Mapping[str, str]:

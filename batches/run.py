@@ -12,6 +12,7 @@ from pathlib import Path
 from batches import approval, local, screens
 from batches.dispatch import dispatch
 from batches.local import EmbeddedWorker, Opened
+from batches.people import Duty, may, operator
 from batches.preflight import REFUSED, Options, Plan, Preflight
 from batches.reports import check_target
 from batches.results import write_results
@@ -20,6 +21,7 @@ from workers import sweep
 from workers.errors import AccountFault, BatchExists, BrokerUnreachable, UsageError
 from workers.record.accounts import PROBED, Pause
 from workers.record.batches import Batch, BatchBook
+from workers.record.history import Action, History
 from workers.record.status import State
 from workers.runtime import Runtime
 
@@ -69,6 +71,8 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
     book = preflight.book
     batch = book.by_file(preflight.file_hash(path))
     fresh = False
+    if batch is None:
+        _refuse_cancelled(preflight.file_hash(path), book, runtime)
     # Control totals are looked at whenever they are stated, also of a file that is known.
     if batch is None or options.has_totals:
         with screens.working("Checking", quiet=choices.quiet) as progress:
@@ -112,7 +116,8 @@ def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
                 pause = local.follow(batch.id, runtime, None, bar.show, screens.warn)
     if out is not None:
         write_results(batch.id, book, out)
-    summary = summarise(batch, book)
+    # Somebody may have stopped it meanwhile.
+    summary = summarise(approval.find(batch.id, book), book)
     code = summary.exit_code
     if pause is not None and code != NEEDS_PERSON:
         code = STOPPED
@@ -164,7 +169,7 @@ def _stored(plan: Plan, preflight: Preflight, book: BatchBook, choices: Choices)
     """Store the batch, or join the run of the same file that was a moment faster."""
     try:
         with screens.working("Storing", plan.valid, quiet=choices.quiet) as progress:
-            batch_id = approval.store(plan, preflight, approval.operator(), progress)
+            batch_id = approval.store(plan, preflight, operator(), progress)
     except BatchExists as exists:
         batch_id = exists.batch_id
     return approval.find(batch_id, book)
@@ -173,7 +178,15 @@ def _stored(plan: Plan, preflight: Preflight, book: BatchBook, choices: Choices)
 def _approved(batch: Batch, opened: Opened, choices: Choices, *, fresh: bool) -> Batch:
     runtime = opened.runtime
     if batch.decision == "paused":
-        raise AccountFault(f"batch {batch.id} is paused; resume it to carry on")
+        raise AccountFault(
+            f"batch {batch.id} is paused{_by(batch, Action.PAUSED, runtime)}, so nothing of it is"
+            f" sent; go on with: paybatch resume {batch.id}"
+        )
+    if not may(runtime.settings, operator(), Duty.DECIDE):
+        raise AccountFault(
+            f"batch {batch.id} is stored, and {operator()} may not approve it; a checker does:"
+            f" paybatch approve {batch.id}, and then the same command pays it"
+        )
     if runtime.settings.approvals == 2:
         raise AccountFault(
             f"batch {batch.id} is stored; with approvals = 2 somebody else has to approve it:"
@@ -183,7 +196,28 @@ def _approved(batch: Batch, opened: Opened, choices: Choices, *, fresh: bool) ->
         # Stored by a run that ended before its approval: the person is asked once more.
         _agree(choices, batch.rows)
     with screens.working("Approving", batch.rows, quiet=choices.quiet) as progress:
-        return approval.approve_or_join(batch.id, runtime, approval.operator(), progress)
+        return approval.approve_or_join(batch.id, runtime, operator(), progress)
+
+
+def _refuse_cancelled(file_hash: str, book: BatchBook, runtime: Runtime) -> None:
+    """Have nobody revive a cancelled batch by running its file once more.
+
+    Raises:
+        BatchExists: the file is one.
+    """
+    batch = book.cancelled_file(file_hash)
+    if batch is not None:
+        raise BatchExists(
+            f"this file is batch {batch.id}, which was cancelled"
+            f"{_by(batch, Action.CANCELLED, runtime)}; nothing was sent now. To have it paid after"
+            " all, submit it anew: paybatch submit FILE, and approve that",
+            batch_id=batch.id,
+        )
+
+
+def _by(batch: Batch, action: Action, runtime: Runtime) -> str:
+    deed = History(runtime.database).last(batch.id, action)
+    return "" if deed is None else f" by {deed.actor} at {screens.clock_time(deed.at)}"
 
 
 def _ended(batch: Batch, book: BatchBook, choices: Choices) -> Ran | None:

@@ -165,6 +165,7 @@ def summary(found: Summary, *, now: datetime) -> None:
             ]
             rows.append((WORDS[state], f"{number:,}", "   ".join(sums)))
     table(["", "lines", "amounts"], rows, right="lines")
+    _decided(found)
     if found.missing:
         say(
             f"{found.missing:,} lines of this batch are no longer in the database: somebody deleted"
@@ -183,6 +184,31 @@ def summary(found: Summary, *, now: datetime) -> None:
     if found.next_due is not None:
         wait_s = max(0, int((found.next_due - now).total_seconds()))
         say(f"Its next step is due in {duration(wait_s)}, once a worker runs")
+
+
+def history(found: Summary) -> None:
+    """What people did with a batch, the latest last."""
+    left = len(found.history) - LINES_SHOWN
+    if left > 0:
+        say(f"History, but for the first {left:,}:")
+    elif found.history:
+        say("History:")
+    for deed in found.history[-LINES_SHOWN:]:
+        note = f": {deed.note}" if deed.note else ""
+        say(f"  {clock_time(deed.at)}  {deed.action} by {deed.actor} ({deed.actor.origin}){note}")
+
+
+def _decided(found: Summary) -> None:
+    """What it means that somebody stopped a batch."""
+    by = next((d for d in reversed(found.history) if d.action == found.batch.decision), None)
+    who = f"{by.actor} has {by.action} it at {clock_time(by.at)}" if by else "Somebody did that"
+    if found.batch.decision == "paused":
+        say(
+            f"{who}: nothing of it is sent; what was sent already is followed to its end."
+            f" Go on with: paybatch resume {found.batch.id}"
+        )
+    elif found.batch.decision == "cancelled":
+        say(f"{who}: nothing more of it is sent.")
 
 
 def _for_a_person(found: Summary) -> None:
@@ -304,6 +330,18 @@ def working(
     finally:
         if progress.live.is_started:
             progress.stop()
+
+
+def adding(show: Callable[[int], None]) -> Callable[[int], None]:
+    """Of what is told how many are done, a function that is told how many more are."""
+    done = 0
+
+    def more(number: int) -> None:
+        nonlocal done
+        done += number
+        show(done)
+
+    return more
 
 
 def _coloured(state: State, number: int) -> str:

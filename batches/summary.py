@@ -10,6 +10,7 @@ from typing import Any
 
 from workers.record.answers import is_completed, open_ages
 from workers.record.batches import Batch, BatchBook
+from workers.record.history import Deed, History
 from workers.record.money import Currency, Money
 from workers.record.status import FINAL, State
 
@@ -35,6 +36,8 @@ class Summary:
     open_since: Mapping[State, datetime]
     # When something of it is due next; None: nothing, by itself (its account may be paused).
     next_due: datetime | None
+    # What people did with it, the oldest first.
+    history: Sequence[Deed] = ()
 
     @property
     def missing(self) -> int:
@@ -88,6 +91,16 @@ class Summary:
             "warnings": [{"reference_id": which, "warning": what} for which, what in self.warnings],
             "open_since": {str(state): at.isoformat() for state, at in self.open_since.items()},
             "next_due": self.next_due.isoformat() if self.next_due else None,
+            "history": [
+                {
+                    "at": deed.at.isoformat(),
+                    "action": deed.action,
+                    "actor": deed.actor.name,
+                    "origin": deed.actor.origin,
+                    "note": deed.note,
+                }
+                for deed in self.history
+            ],
             "settled": sum(self.counts.get(state, 0) for state in FINAL),
         }
 
@@ -115,4 +128,5 @@ def summarise(batch: Batch, book: BatchBook) -> Summary:
         warnings=book.warnings(batch.id),
         open_since=open_ages(tallies),
         next_due=book.next_due(batch.id, tallies),
+        history=History(book.database).of(batch.id),
     )

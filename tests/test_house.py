@@ -33,7 +33,6 @@ TESTED_BY = {
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",
     "batches/screens.py": "batches/test_cli.py",
-    "batches/steps.py": "batches/test_cli_keys.py",
     "batches/summary.py": "batches/test_cli.py",
     "workers/app.py": "batches/test_run.py",
     "workers/tasks.py": "batches/test_run.py",

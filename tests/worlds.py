@@ -15,13 +15,15 @@ from workers.errors import BrokerUnreachable
 from workers.queues import queue_of
 from workers.record.batches import BatchBook, NewRow
 from workers.record.due import Due
-from workers.record.model import ContentHash, Order
+from workers.record.model import Actor, ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.runtime import settings_of
 from workers.settings import Settings
 
 USD = Currency.of("USD")
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+MAKER = Actor("maker", "a test")
+CHECKER = Actor("checker", "a test")
 _numbers = count(1)
 
 
@@ -133,7 +135,7 @@ def stored(
         file_hash=content.hexdigest(),
         columns=["reference_id"],
         count=len(rows),
-        actor="maker",
+        actor=MAKER,
         note=None,
         now=now,
     )
@@ -145,7 +147,7 @@ def approved(
     """A batch of queued payouts; its id."""
     batch = book.get(stored(book, orders, now=now, provider=provider))
     assert batch is not None
-    assert book.approve(batch, actor="checker", now=now, spendable={}, approvals_seen={})
+    assert book.approve(batch, actor=CHECKER, now=now, spendable={}, approvals_seen={})
     return batch.id
 
 

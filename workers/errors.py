@@ -7,6 +7,7 @@ line ends with; it must never be 0.
 PaybatchError
 ├── MakerError                 whoever prepared the file or typed the command
 │   ├── UsageError             the command cannot be carried out as typed (2)
+│   ├── NotAllowed             the settings do not give this person the role that it takes (2)
 │   ├── MoneyError             an amount or a currency that cannot be read exactly
 │   ├── FileUnreadable         the file as a whole cannot be read (3)
 │   ├── FileRefused            rows have faults, or totals do not hold (3)
@@ -48,6 +49,10 @@ class MakerError(PaybatchError):
 
 class UsageError(MakerError):
     """The command cannot be carried out as typed."""
+
+
+class NotAllowed(MakerError):
+    """The settings do not give this person the role that it takes."""
 
 
 class MoneyError(MakerError):

@@ -13,6 +13,7 @@ from workers.providers.port import Capabilities, Provider, digest_of, load_provi
 from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
+from workers.record.decisions import Decisions
 from workers.record.due import DueWork
 from workers.record.identity import Identity
 from workers.record.keybook import checked
@@ -53,6 +54,7 @@ class Runtime:
     tokens: TokenBook
     webhooks: WebhookBook
     restores: RestoreBook
+    decisions: Decisions
     accounts: Mapping[str, Account] = field(default_factory=dict)
 
     @classmethod
@@ -87,16 +89,18 @@ class Runtime:
         accounts = {
             name: _account(name, settings, book, tokens, clock) for name in settings.accounts
         }
+        store = Store(database, vault)
         return cls(
             settings=settings,
             clock=clock,
             database=database,
-            store=Store(database, vault),
+            store=store,
             due=DueWork(database),
             book=book,
             tokens=tokens,
             webhooks=WebhookBook(database, vault),
             restores=RestoreBook(database),
+            decisions=Decisions(store),
             accounts=accounts,
         )
 

@@ -15,6 +15,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -201,6 +202,30 @@ class AccountSettings(BaseModel):
         return self
 
 
+class Role(StrEnum):
+    """What somebody is to a batch; docs/people.md has who may do what."""
+
+    MAKER = "maker"
+    CHECKER = "checker"
+    VIEWER = "viewer"
+    ADMIN = "admin"
+
+
+class UserSettings(Model):
+    """One person: the operating-system user of the command line, the login of the console."""
+
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+
+
+def ssh_client() -> str | None:
+    """From which address this session came, as its server says; None: from none."""
+    address = os.environ.get("SSH_CLIENT", "").partition(" ")[0]
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return None
+
+
 class Settings(Model):
     """Everything that can be set."""
 
@@ -212,6 +237,8 @@ class Settings(Model):
     default_account: str | None = None
     approvals: Annotated[int, Field(ge=1, le=2)] = 1
     accounts: Mapping[str, AccountSettings] = Field(default_factory=dict)
+    # Who may do what. None at all: everybody may do everything.
+    users: Mapping[str, UserSettings] = Field(default_factory=dict)
     # Named sets of column names for `--map NAME`: theirs to ours.
     mappings: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     # Inboxes whose files are settled on business dates: `[[schedules]]`.

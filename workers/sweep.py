@@ -1,4 +1,5 @@
-"""What is due, found again and again: dead workers' creates, payouts to announce, paused accounts.
+"""What is due, found again and again: dead workers' creates, payouts to announce, paused accounts,
+decisions whose rows have still to follow.
 
 Any number of sweeps may run at once. Nothing is paid here: a message is published for each payout,
 and its worker decides.
@@ -56,6 +57,8 @@ class Swept:
     lost: int
     announced: int
     probed: int
+    # Chunks of rows that followed what people decided.
+    carried: int = 0
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -77,6 +80,7 @@ def sweep(
     woken = runtime.webhooks.apply(now).woken
     runtime.webhooks.forget_old(now)
     runtime.tokens.forget_old(now)
+    carried = runtime.decisions.carry_on(now)
     probed = 0
     for account in runtime.accounts.values():
         if runtime.book.take_probe(account.name, now):
@@ -89,7 +93,7 @@ def sweep(
     except BrokerUnreachable as error:
         # The next sweep announces what stays due; what needs no broker goes on.
         log.warning("broker unreachable", extra={"reason": error})
-    if expired or woken or lost or probed:
+    if expired or woken or lost or probed or carried:
         log.info(
             "sweep",
             extra={
@@ -98,9 +102,10 @@ def sweep(
                 "lost": lost,
                 "announced": announced,
                 "probed": probed,
+                "carried": carried,
             },
         )
-    return Swept(expired, woken, lost, announced, probed)
+    return Swept(expired, woken, lost, announced, probed, carried)
 
 
 def announce(runtime: Runtime, broker: Broker, batch_id: str = "") -> int:

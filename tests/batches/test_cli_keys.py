@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 
 import pytest
 
-from batches import screens
-from batches.steps import steps
 from tests.batches.cli_world import World, usd_row
 from tests.workers.record.test_vault import OTHER_KEY
 from tests.worlds import KEY
@@ -164,18 +161,3 @@ def test_a_wrong_key_in_the_settings_is_told_and_not_shown(
     ended = World(tmp_path).paybatch("status", code=2, **env)
     assert why in ended.err
     assert value not in ended.err
-
-
-def test_steps_are_told_on_a_terminal_and_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("batches.steps.PLAIN_EVERY_S", 0)
-    with steps("done", 3) as show:
-        show(1)
-        show(2)
-    assert capsys.readouterr().err.splitlines() == ["done: 1 of 3", "done: 3 of 3"]
-    terminal = io.StringIO()
-    monkeypatch.setattr(screens, "err", type(screens.err)(file=terminal, force_terminal=True))
-    with steps("done", 3) as show:
-        show(3)
-    assert "3/3" in terminal.getvalue()

@@ -12,7 +12,7 @@ import pytest
 from batches.reconciliation import Break, Comparison, Kind, Reconciliation
 from tests.workers.kinds import KINDS
 from tests.workers.provider_world import ProviderWorld, provider_world
-from tests.worlds import stored
+from tests.worlds import CHECKER, stored
 from workers.errors import AccountFault, ProviderUnreachable, UsageError
 from workers.record.model import Order
 from workers.record.status import Outcome, State
@@ -267,7 +267,7 @@ def test_creates_are_looked_up_first_until_all_that_was_sent_is_known(
     batch = world.batches.get(batch_id)
     assert batch is not None
     world.batches.approve(
-        batch, actor="checker", now=world.clock.now(), spendable={}, approvals_seen={}
+        batch, actor=CHECKER, now=world.clock.now(), spendable={}, approvals_seen={}
     )
     assert "not known here, or not as sent" in why()
     world.runtime.restores.open(world.runtime.restores.standing("main"), "opened")

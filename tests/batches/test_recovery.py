@@ -14,6 +14,7 @@ from batches.recovery import open_account
 from tests.workers.kinds import KINDS
 from tests.workers.provider_world import ProviderWorld, provider_world
 from workers.errors import AccountFault, UsageError
+from workers.record.model import Actor
 
 LISTING = ("payelata", "etpay")
 
@@ -27,7 +28,11 @@ def world(kind: str, tmp_path: Path) -> Iterator[ProviderWorld]:
 def opened(world: ProviderWorld, reason: str | None = None, *, unreconciled: bool = False) -> Any:
     runtime = world.runtime
     return open_account(
-        runtime.accounts["main"], runtime, actor="ann", reason=reason, unreconciled=unreconciled
+        runtime.accounts["main"],
+        runtime,
+        actor=Actor("ann", "a test"),
+        reason=reason,
+        unreconciled=unreconciled,
     )
 
 

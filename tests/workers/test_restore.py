@@ -16,7 +16,7 @@ import pytest
 
 from tests.workers.kinds import KINDS
 from tests.workers.provider_world import ProviderWorld, provider_world
-from tests.worlds import approved, stored
+from tests.worlds import CHECKER, approved, stored
 from workers.record.batches import BatchBook
 from workers.record.model import Order
 from workers.record.status import State
@@ -68,7 +68,7 @@ class Restorable:
         assert batch is not None
         now = self.world.clock.now()
         assert self.world.batches.approve(
-            batch, actor="checker", now=now, spendable={}, approvals_seen={}
+            batch, actor=CHECKER, now=now, spendable={}, approvals_seen={}
         )
 
     def submit_again(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,11 +26,13 @@ from sqlalchemy import (
 )
 
 from workers.errors import AccountFault, ApprovalRefused, StaleState
+from workers.record import history, replacements
 from workers.record.answers import Answers, paged
 from workers.record.database import TEXTS
 from workers.record.drafts import Drafts, NewRow, store_drafts
+from workers.record.history import Action, Deed
 from workers.record.keybook import writing
-from workers.record.model import ContentHash
+from workers.record.model import Actor, ContentHash
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
@@ -107,7 +109,7 @@ class BatchBook(Answers):
         file_hash: str,
         columns: Sequence[str],
         count: int,
-        actor: str,
+        actor: Actor,
         note: str | None,
         now: datetime,
         child_of: str | None = None,
@@ -115,14 +117,18 @@ class BatchBook(Answers):
     ) -> str:
         """Store a batch of drafts, all or nothing.
 
+        Args:
+            note: what was overridden; it goes into the history as allowed.
+            child_of: the batch whose lines these correct or pay again.
+
         Returns:
             The batch's id.
 
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
-            StaleState: a payout that one of the rows replaces is replaced already, or the rows were
-                closed with another key than the one in use.
+            StaleState: the rows were closed with another key than the one in use.
+            FileRefused: a line that it pays again is paid by another payout as well.
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
@@ -141,15 +147,16 @@ class BatchBook(Answers):
                     mapping=dict(mapping) if mapping else None,
                     rows=count,
                     decision="draft",
-                    made_by=actor,
+                    made_by=actor.name,
                     made_at=now,
                     note=note,
                     child_of=child_of,
                 )
             )
+            _note_stored(connection, batch_id, Deed(now, Action.STORED, actor, note), child_of)
             store_drafts(connection, drafts, batch_id=batch_id, now=now)
             if drafts.replacing:
-                _refuse_second_replacements(connection, batch_id)
+                replacements.check(connection, batch_id)
         return batch_id
 
     # --- what is known already ---
@@ -223,6 +230,18 @@ class BatchBook(Answers):
         """The batch of the same content, unless that was turned down."""
         return self._live(batches.c.content_hash == content_hash)
 
+    def cancelled_file(self, file_hash: str) -> Batch | None:
+        """The latest batch of the same file that was cancelled."""
+        latest = (
+            select(batches)
+            .where(batches.c.file_hash == file_hash, batches.c.decision == "cancelled")
+            .order_by(batches.c.made_at.desc())
+            .limit(1)
+        )
+        with self.database.read() as connection:
+            row = connection.execute(latest).one_or_none()
+        return None if row is None else _batch_of(row)
+
     def by_file(self, file_hash: str) -> Batch | None:
         """The batch of the same file, read with the same options, unless that was turned down."""
         return self._live(batches.c.file_hash == file_hash)
@@ -257,11 +276,12 @@ class BatchBook(Answers):
         self,
         batch: Batch,
         *,
-        actor: str,
+        actor: Actor,
         now: datetime,
         spendable: Mapping[str, Mapping[Currency, Money]],
         approvals_seen: Mapping[str, int],
         progress: Callable[[int], None] = lambda _: None,
+        two_people: bool = False,
     ) -> bool:
         """Approve a batch: seal every row, and queue it, in one transaction.
 
@@ -270,12 +290,14 @@ class BatchBook(Answers):
                 was promised before the balance was read.
             approvals_seen: each account's count of approvals when its balance was read.
             progress: told the number of rows sealed so far.
+            two_people: whoever made the batch, by its history, may not approve it.
 
         Returns:
             False: another approval came between, so the balance must be read again.
 
         Raises:
-            ApprovalRefused: decided already, or changed since it was checked.
+            ApprovalRefused: decided already, changed since it was checked, or the checker is a
+                maker.
             AccountFault: an account's money does not cover it.
         """
         try:
@@ -283,11 +305,11 @@ class BatchBook(Answers):
                 self.database.have_time(connection)
                 # Before any other lock: whoever changes the installation takes its row first too.
                 vault = writing(connection, self.store.vault)
-                self._decide(connection, batch.id, "approved", actor, now)
+                self._approve(connection, batch.id, actor, now, two_people=two_people)
                 _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
                 seals = self._seals(connection, batch, vault, progress)
-                self.store.approve_rows(connection, batch.id, seals, actor=actor, now=now)
+                self.store.approve_rows(connection, batch.id, seals, actor=actor.name, now=now)
         except StaleState:
             return False
         return True
@@ -331,55 +353,50 @@ class BatchBook(Answers):
                 " reject it and submit the file again"
             )
 
-    def reject(self, batch_id: str, *, actor: str, reason: str, now: datetime) -> int:
-        """Turn a draft down; the number of payouts withdrawn.
-
-        Raises:
-            ApprovalRefused: it is decided already.
-        """
-        with self.database.write() as connection:
-            self._decide(connection, batch_id, "rejected", actor, now)
-            return self.store.withdraw_rows(
-                connection, batch_id, actor=actor, reason=reason, now=now
-            )
-
-    def _decide(
-        self, connection: Connection, batch_id: str, decision: str, actor: str, now: datetime
+    def _approve(
+        self,
+        connection: Connection,
+        batch_id: str,
+        actor: Actor,
+        now: datetime,
+        *,
+        two_people: bool,
     ) -> None:
+        """Note the decision, unless it is made already or is not this person's to make."""
         decided = connection.execute(
             update(batches)
             .where(batches.c.id == batch_id, batches.c.decision == "draft")
-            .values(decision=decision, decided_by=actor, decided_at=now)
+            .values(decision="approved", decided_by=actor.name, decided_at=now)
         ).rowcount
         if not decided:
             raise ApprovalRefused(f"batch {batch_id} is decided already")
+        if two_people:
+            makers = history.makers(connection, batch_id)
+            if not makers:
+                raise ApprovalRefused(
+                    f"batch {batch_id} has lost its history, so nobody knows who made it;"
+                    " reject it and submit the file again"
+                )
+            if actor.name in makers:
+                raise ApprovalRefused(
+                    f"batch {batch_id} was made by {actor}, or pays again what {actor} made; with"
+                    " approvals = 2 somebody else approves it"
+                )
+        history.write(connection, batch_id, Deed(now, Action.APPROVED, actor))
 
 
-def _refuse_second_replacements(connection: Connection, batch_id: str) -> None:
-    """A failed payout is replaced once, whatever becomes of its replacement: else two rows might
-    replace it, one of them by way of a replacement that failed too, and both be paid.
+def _note_stored(connection: Connection, batch_id: str, deed: Deed, child_of: str | None) -> None:
+    """Begin a batch's history, and add to that of the batch whose lines it pays again.
+
+    Args:
+        deed: who stored it; its note is what was overridden.
     """
-    other = payouts.alias()
-    again = connection.execute(
-        select(payouts.c.replaces)
-        .join(
-            other,
-            and_(
-                other.c.account == payouts.c.account,
-                other.c.replaces == payouts.c.replaces,
-                other.c.id != payouts.c.id,
-            ),
-        )
-        .where(
-            payouts.c.batch_id == batch_id,
-            payouts.c.replaces != _NONE,
-            other.c.replaces != _NONE,
-            other.c.state != State.CANCELLED,
-        )
-        .limit(1)
-    ).scalar()
-    if again is not None:
-        raise StaleState(f"payout {again} is replaced already")
+    history.write(connection, batch_id, replace(deed, note=None))
+    if deed.note is not None:
+        history.write(connection, batch_id, replace(deed, action=Action.ALLOWED))
+    if child_of is not None:
+        retried = replace(deed, action=Action.RETRIED, note=f"as batch {batch_id}")
+        history.write(connection, child_of, retried)
 
 
 def _count_approval(connection: Connection, approvals_seen: Mapping[str, int]) -> None:

@@ -66,6 +66,21 @@ def doubted(row: Row[Any], now: datetime) -> Mapping[str, Any]:
     return {"doubted_at": now} if row.state == State.QUEUED and row.restored_at else {}
 
 
+def anew(row: Row[Any], now: datetime) -> Mapping[str, Any]:
+    """What is stored with a held payout that a person has tried again: its tries count anew, and it
+    is looked up before it is sent all the same.
+    """
+    return {
+        "attempts_base": row.attempts,
+        "attempts_excused": 0,
+        "doubted_at": row.doubted_at or now,
+        "refusal_first": None,
+        "refusal_last": None,
+        "repeat_until": None,
+        "shape": None,
+    }
+
+
 def intent(row: Row[Any], policy: Policy, now: datetime) -> Mapping[str, Any]:
     """The columns of an intent to create."""
     return {

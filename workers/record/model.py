@@ -17,6 +17,18 @@ JsonObject = Mapping[str, Any]
 _NOTHING: JsonObject = MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A person who does something, and from where."""
+
+    name: str
+    # The machine and program, or the address of a browser: for the record, never a proof.
+    origin: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Order:
     """One payout as its maker wrote it: what is approved, sealed and sent."""

@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from workers.clock import Clock
 from workers.record.database import Database
+from workers.record.model import Actor
 from workers.record.status import FINAL, State
 from workers.record.tables import (
     accounts,
@@ -103,8 +104,7 @@ class Retention:
         batch_id: str,
         before: datetime,
         *,
-        actor: str,
-        origin: str,
+        actor: Actor,
         show: Callable[[int], None],
     ) -> int | None:
         """Remove the data of a batch's beneficiaries; it may be cut off, and begun again.
@@ -122,7 +122,7 @@ class Retention:
             if not found or found[0].why_kept is not None:
                 return None
             note = f"settled before {before:%Y-%m-%d}"
-            self._note(connection, batch_id, ("purging", note), actor=actor, origin=origin)
+            self._note(connection, batch_id, ("purging", note), actor=actor)
         for _ in range(ROUNDS_MAX):
             while number := self._page(batch_id):
                 done += number
@@ -130,7 +130,7 @@ class Retention:
             with self.database.write() as connection:
                 if not connection.execute(select(payouts.c.id).where(_left(batch_id))).first():
                     told = ("purged", f"{note}: the beneficiaries' data was removed")
-                    self._note(connection, batch_id, told, actor=actor, origin=origin)
+                    self._note(connection, batch_id, told, actor=actor)
                     _set_purged(connection, batch_id, self._clock.now())
                     return done
             self._clock.sleep(WAIT_S)
@@ -243,8 +243,7 @@ class Retention:
         batch_id: str,
         told: tuple[str, str],
         *,
-        actor: str,
-        origin: str,
+        actor: Actor,
     ) -> None:
         action, note = told
         connection.execute(
@@ -252,8 +251,8 @@ class Retention:
                 batch_id=batch_id,
                 at=self._clock.now(),
                 action=action,
-                actor=actor,
-                origin=origin,
+                actor=actor.name,
+                origin=actor.origin,
                 note=note,
             )
         )

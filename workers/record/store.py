@@ -157,13 +157,13 @@ class Store:
             # Nothing that a crash could lose: the count of polls is stored with the next news.
             waiting = replace(payout, polls=verdict.changes.get("polls", payout.polls))
             return Recorded(waiting, Step.POLL, verdict.wait_s)
-        if verdict.next_step is Step.CREATE:
+        if verdict.next_step is Step.CREATE and self._may_send(payout):
             # A look-up found nothing: there is nothing to store before the create it allows.
             doubted_at = verdict.changes.get("doubted_at", payout.doubted_at)
             payout = replace(payout, doubted_at=doubted_at)
             return Recorded(payout, verdict.next_step, verdict.wait_s)
         with self.database.write() as connection:
-            verdict = _with_release(connection, payout, verdict, policy, now)
+            verdict = _with_intent(connection, payout, verdict, policy, now)
             changes = dict(verdict.changes)
             if verdict.next_step is None and not here:
                 due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
@@ -236,42 +236,36 @@ class Store:
     # --- people ---
 
     def settle(
-        self, payout_id: int, target: State, *, actor: str, reason: str, now: datetime
+        self,
+        connection: Connection,
+        payout_id: int,
+        target: State,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
     ) -> Payout:
-        """Carry out a person's decision on a held payout.
+        """Carry out a person's decision on a held payout, inside the transaction of the decision.
 
         Raises:
             StaleState: it is not held any more.
             IllegalMove: no person may decide that.
         """
-        with self.database.write() as connection:
-            row = connection.execute(
-                select(payouts).where(payouts.c.id == payout_id, payouts.c.state == State.HELD)
-            ).one_or_none()
-            if row is None:
-                raise StaleState(f"payout {payout_id} is not held")
-            due_at = now if target in MAYBE_SENT or target is State.QUEUED else None
-            changes = {**_GIVEN_BACK, "due_at": due_at, "doubt": None, "polls": 0}
-            if due_at is None:
-                changes["settled_at"] = now
-            if target is State.FAILED:
-                changes |= {"failure_code": "decided", "failure_reason": reason}
-            if target is State.QUEUED:
-                # Its tries count anew; it is looked up before it is sent all the same.
-                changes |= {
-                    "attempts_base": row.attempts,
-                    "attempts_excused": 0,
-                    "doubted_at": row.doubted_at or now,
-                    "refusal_first": None,
-                    "refusal_last": None,
-                    "repeat_until": None,
-                    "shape": None,
-                }
-            return payout_of(
-                _move(
-                    connection, row, [(target, f"decided: {reason}")], changes, actor=actor, now=now
-                )
-            )
+        row = connection.execute(
+            select(payouts).where(payouts.c.id == payout_id, payouts.c.state == State.HELD)
+        ).one_or_none()
+        if row is None:
+            raise StaleState(f"payout {payout_id} is not held")
+        due_at = now if target in MAYBE_SENT or target is State.QUEUED else None
+        changes = {**_GIVEN_BACK, "due_at": due_at, "doubt": None, "polls": 0}
+        if due_at is None:
+            changes["settled_at"] = now
+        if target is State.FAILED:
+            changes |= {"failure_code": "decided", "failure_reason": reason}
+        if target is State.QUEUED:
+            changes |= intents.anew(row, now)
+        moves = [(target, f"decided: {reason}")]
+        return payout_of(_move(connection, row, moves, changes, actor=actor, now=now))
 
     # --- whole batches, inside the transaction of the decision ---
 
@@ -290,7 +284,7 @@ class Store:
             seals: the id and seal of every draft, some at a time.
         """
         with laid_out(connection, seals) as laid:
-            return _move_all(
+            return move_all(
                 connection,
                 and_(payouts.c.batch_id == batch_id, payouts.c.id == laid.c.payout_id),
                 Move(State.DRAFT, State.QUEUED, "approved"),
@@ -299,20 +293,11 @@ class Store:
                 now=now,
             )
 
-    def withdraw_rows(
-        self, connection: Connection, batch_id: str, *, actor: str, reason: str, now: datetime
-    ) -> int:
-        """Cancel a batch's drafts; the number cancelled."""
-        return _move_all(
-            connection,
-            payouts.c.batch_id == batch_id,
-            Move(State.DRAFT, State.CANCELLED, f"rejected: {reason}" if reason else "rejected"),
-            {"due_at": None, "settled_at": now},
-            actor=actor,
-            now=now,
-        )
-
     # --- inside ---
+
+    def _may_send(self, payout: Payout) -> bool:
+        with self.database.read() as connection:
+            return _is_open(connection, payout)
 
     def _opened(self, row: Row[Any]) -> tuple[Claim | None, str | None]:
         """The claim of a row that is what was approved, or what is wrong with it."""
@@ -371,15 +356,23 @@ def _fenced(connection: Connection, payout: Payout) -> Row[Any]:
     return row
 
 
-def _with_release(
+def _is_open(connection: Connection, payout: Payout) -> bool:
+    """Whether neither a person nor the account has stopped sending."""
+    wanted = {"batch_id": payout.batch_id, "account": payout.account}
+    return connection.execute(_MAY_SEND, wanted).one_or_none() is not None
+
+
+def _with_intent(
     connection: Connection, payout: Payout, verdict: Verdict, policy: Policy, now: datetime
 ) -> Verdict:
-    """Add the intent to release, or put it off where a person or the account stopped sending."""
+    """Add the intent to release; or put it off, or a second create, where sending is stopped."""
+    if verdict.next_step is Step.CREATE:
+        stopped = (State.QUEUED, "not sent: its batch or account was stopped")
+        excused = {"attempts_excused": payout.attempts_excused + 1}
+        return Verdict(moves=(stopped,), changes={**verdict.changes, **excused}, wait_s=0)
     if verdict.next_step is not Step.PROCESS:
         return verdict
-    wanted = {"batch_id": payout.batch_id, "account": payout.account}
-    open_ = connection.execute(_MAY_SEND, wanted).one_or_none()
-    if open_ is None:
+    if not _is_open(connection, payout):
         wait_s = policy.settings.poll_max_s
         return Verdict(moves=verdict.moves, changes=verdict.changes, wait_s=wait_s)
     intent = {"releases": payout.releases + 1, "released_at": now}
@@ -435,7 +428,7 @@ def _move(
     return moved
 
 
-def _move_all(
+def move_all(
     connection: Connection,
     rows: ColumnElement[bool],
     move: Move,

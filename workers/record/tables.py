@@ -124,6 +124,8 @@ batches = Table(
     Column("child_of", Text, ForeignKey("batches.id")),
     # When the data of its beneficiaries was removed.
     Column("purged_at", UtcDateTime),
+    # The last decision has been carried out on the rows up to this one; null: on all of them.
+    Column("carried_to", Integer),
     CheckConstraint(f"decision IN ({_DECISIONS})", name="batches_decision_known"),
     CheckConstraint("rows > 0", name="batches_not_empty"),
 )
@@ -138,6 +140,14 @@ Index(
 
 Index("batches_file", batches.c.file_hash)
 Index("batches_child_of", batches.c.child_of)
+# Few at any time: every sweep looks here for decisions that are still to be carried out.
+_CARRYING = text("carried_to IS NOT NULL")
+Index(
+    "batches_carrying",
+    batches.c.id,
+    postgresql_where=_CARRYING,
+    sqlite_where=_CARRYING,
+)
 
 # Append-only: what people did with a batch. Who made it and who approved it is decided from here.
 batch_events = Table(
@@ -245,7 +255,6 @@ Index(
 )
 # A failed payout is paid again once, not twice.
 _REPLACES = text("replaces <> '' AND state NOT IN ('failed', 'cancelled')")
-REPLACES = text(f"({_REPLACES})")
 Index(
     "payouts_replaces_once",
     payouts.c.account,
@@ -254,14 +263,21 @@ Index(
     postgresql_where=_REPLACES,
     sqlite_where=_REPLACES,
 )
-# Whether a failed payout was ever paid again, by one that failed too as well.
-_REPLACES_EVER = text("replaces <> ''")
+# Who pays again for whom: most payouts are nobody's successor.
+_SUCCEEDS = text("replaces <> ''")
 Index(
-    "payouts_replaces",
+    "payouts_successors",
     payouts.c.account,
     payouts.c.replaces,
-    postgresql_where=_REPLACES_EVER,
-    sqlite_where=_REPLACES_EVER,
+    postgresql_where=_SUCCEEDS,
+    sqlite_where=_SUCCEEDS,
+)
+Index(
+    "payouts_successors_batch",
+    payouts.c.batch_id,
+    payouts.c.id,
+    postgresql_where=_SUCCEEDS,
+    sqlite_where=_SUCCEEDS,
 )
 Index("payouts_batch_row", payouts.c.batch_id, payouts.c.row, unique=True)
 # With everything in it that the status of a batch is made from, so that counting a million rows
@@ -365,6 +381,18 @@ payout_events = Table(
     Column("actor", Text, nullable=False),
     Column("provider_code", Text),
     Column("note", Text),
+)
+# What one person would have become of a held payout, until another one says the same.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("payout_id", _Id, ForeignKey("payouts.id"), primary_key=True),
+    # The event that held it: a proposal counts for no later one.
+    Column("held_event", _Id, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 # Where news and questions of providers find their payout.
 _AT_PROVIDER = text("provider_payout_id IS NOT NULL")

@@ -18,6 +18,7 @@ from tests.worlds import KEY, HandClock, approved
 from workers.record.accounts import AccountBook
 from workers.record.batches import BatchBook
 from workers.record.database import Database
+from workers.record.decisions import Decisions
 from workers.record.due import DueWork
 from workers.record.model import Order, Payout, Reply
 from workers.record.status import Outcome, State, Step
@@ -77,6 +78,7 @@ class Record:
         self.due = DueWork(self.database)
         self.book = AccountBook(self.database)
         self.batches = BatchBook(self.store)
+        self.decisions = Decisions(self.store)
 
     def again(self) -> Record:
         """The same record as another process sees it."""
@@ -127,6 +129,15 @@ class Record:
         self.clock.move_to(row.due_at)
         self.answer(self.take(payout_id), Step.LOOK_UP, Outcome.EXISTS)
         return self.row(payout_id)
+
+    def settle(
+        self, payout_id: int, target: State, *, actor: str = "ann", reason: str = ""
+    ) -> Payout:
+        """Carry out a person's decision on a held payout."""
+        with self.database.write() as connection:
+            return self.store.settle(
+                connection, payout_id, target, actor=actor, reason=reason, now=self.clock.now()
+            )
 
     def row(self, payout_id: int) -> Row[Any]:
         with self.database.read() as connection:

@@ -114,8 +114,7 @@ def test_without_a_look_up_a_person_decides_once(record: Record) -> None:
     record.clock.sleep(GRACE_S)
     assert record.claim(one) is None
     assert record.events(one)[-1].cause == LOST
-    now = record.clock.now()
-    record.store.settle(one, State.QUEUED, actor="ann", reason="not at the bank", now=now)
+    record.settle(one, State.QUEUED, actor="ann", reason="not at the bank")
     assert record.take(one).state is State.CREATING
     # Put back once more, what was decided is of before.
     (two,) = record.queue(order())

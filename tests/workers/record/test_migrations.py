@@ -13,6 +13,8 @@ from tests.worlds import KEY, order
 from workers.record import database as record_database
 from workers.record.batches import BatchBook
 from workers.record.database import Database
+from workers.record.decisions import Decisions
+from workers.record.history import History, makers
 from workers.record.status import State
 from workers.record.store import Store
 from workers.record.vault import Vault
@@ -107,4 +109,24 @@ def test_batches_of_before_have_no_mapping_and_no_parent(new_url: str) -> None:
     batch = BatchBook(Store(database, vault)).get("B")
     assert batch is not None
     assert (batch.mapping, batch.child_of, batch.columns) == ({}, None, ())
+    database.close()
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_batches_of_revision_0004_get_the_history_that_is_known_of_them(new_url: str) -> None:
+    old = at_revision(new_url, "0004")
+    put_payouts(old, Vault.from_text(KEY), [State.QUEUED])
+    with old.write() as connection:
+        connection.execute(text("UPDATE batches SET decided_by = 'checker', decided_at = made_at"))
+    old.close()
+    database = Database(new_url)
+    database.prepare()
+    deeds = History(database).of("B")
+    assert [(deed.at, deed.action, deed.actor.name) for deed in deeds] == [
+        (NOW, "stored", "maker"),
+        (NOW, "approved", "checker"),
+    ]
+    with database.read() as connection:
+        assert makers(connection, "B") == {"maker"}
+    assert Decisions(Store(database, Vault.from_text(KEY))).carry_on(NOW) == 0
     database.close()

@@ -11,10 +11,13 @@ from sqlalchemy import Connection, event, text
 
 from tests.conftest_servers import PostgresServer
 from tests.worlds import KEY
+from workers.record import replacements
 from workers.record.accounts import AccountBook
 from workers.record.batches import BatchBook
 from workers.record.database import Database
+from workers.record.decisions import Decisions
 from workers.record.due import DueWork
+from workers.record.model import Actor
 from workers.record.store import Store
 from workers.record.vault import Vault
 
@@ -160,3 +163,28 @@ def test_a_chunk_of_a_file_is_compared_with_history_by_indexes(million: Database
         book.replaced("main", many)
         book.repeats([f"f{number}" for number in range(1, 2_000)], NOW - timedelta(days=1))
     plans.check("payouts_reference_once", "payouts_replaces_once", "payouts_fingerprint")
+
+
+def test_a_decision_is_carried_out_by_reading_the_rows_that_follow(million: Database) -> None:
+    decisions, actor = Decisions(Store(million, Vault.from_text(KEY))), Actor("ann", "here")
+    for decide in (decisions.pause, decisions.resume, decisions.cancel):
+        with Plans(million) as plans:
+            assert decide("B3", actor, NOW)
+            assert decisions.carry_on(NOW, chunks=3) == 3
+        plans.check("payouts_batch_row", *_beside(decide.__name__))
+
+
+def _beside(decided: str) -> list[str]:
+    """The indexes that are read to see whether there is anything left to stop."""
+    return [] if decided == "resume" else ["payouts_batch_state"]
+
+
+def test_a_batch_that_replaces_nothing_is_not_read_for_what_it_replaces(
+    million: Database,
+) -> None:
+    with Plans(million) as plans, million.write() as connection:
+        replacements.check(connection, "B3")
+    # Either index has the successors alone, of which there are none here.
+    for plan in plans.found:
+        assert "payouts_successors" in plan, plan
+        assert _most_rows(plan) == 0, plan

@@ -328,9 +328,7 @@ def test_a_warning_is_journalled_even_if_nothing_moves(record: Record) -> None:
 def test_a_person_may_settle_a_held_payout(record: Record, target: State) -> None:
     (one,) = record.queue(order())
     record.held(one)
-    settled = record.store.settle(
-        one, target, actor="ann", reason="called them", now=record.clock.now()
-    )
+    settled = record.settle(one, target, actor="ann", reason="called them")
     last = record.events(one)[-1]
     assert settled.state is target
     assert (last.from_state, last.to_state) == ("held", target)
@@ -343,7 +341,7 @@ def test_nobody_may_decide_what_the_table_does_not_have(record: Record, target: 
     (one,) = record.queue(order())
     record.held(one)
     with pytest.raises(IllegalMove):
-        record.store.settle(one, target, actor="ann", reason="", now=record.clock.now())
+        record.settle(one, target, actor="ann", reason="")
     assert record.state(one) is State.HELD
 
 
@@ -353,7 +351,7 @@ def test_only_a_held_payout_is_settled(record: Record, target: State) -> None:
     record.unknown(one)
     events = record.events(one)
     with pytest.raises(StaleState, match="not held"):
-        record.store.settle(one, target, actor="ann", reason="", now=record.clock.now())
+        record.settle(one, target, actor="ann", reason="")
     assert record.events(one) == events
 
 
@@ -362,7 +360,7 @@ def test_two_people_do_not_both_decide(record: Record) -> None:
     record.held(one)
 
     def decide(target: State) -> Payout:
-        return record.store.settle(one, target, actor="a", reason="", now=record.clock.now())
+        return record.settle(one, target, actor="a", reason="")
 
     told = together([lambda t=t: decide(t) for t in (State.PAID, State.QUEUED) * 4])
     assert sum(isinstance(one, Payout) for one in told) == 1
@@ -442,9 +440,8 @@ class AnyLife(RuleBasedStateMachine):
     @rule(data=st.data(), decided=st.sampled_from(State))
     def decide(self, data: st.DataObject, decided: State) -> None:
         one = data.draw(st.sampled_from(self.ids))
-        now = self.record.clock.now()
         with suppress(StaleState, IllegalMove):
-            self.record.store.settle(one, decided, actor="ann", reason="", now=now)
+            self.record.settle(one, decided, actor="ann", reason="")
 
     @invariant()
     def nothing_is_lost_or_made_up(self) -> None:

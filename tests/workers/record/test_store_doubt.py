@@ -95,8 +95,7 @@ def test_a_person_has_a_payout_tried_anew_whatever_its_tries_were(record: Record
         "UPDATE payouts SET attempts = :n, attempts_excused = :n, refusal_first = 'old'",
         n=EXCUSED_MAX,
     )
-    now = record.clock.now()
-    record.store.settle(one, State.QUEUED, actor="ann", reason="never sent", now=now)
+    record.settle(one, State.QUEUED, actor="ann", reason="never sent")
     claim = record.claim(one)
     assert claim is not None
     assert claim.payout.state is State.CREATING

@@ -1,4 +1,4 @@
-"""Files as people have them: the columns' own names, and quick answers about replacements"""
+"""Files as people have them: the columns' own names"""
 
 from __future__ import annotations
 
@@ -13,10 +13,3 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("batches", sa.Column("mapping", sa.JSON()))
-    op.create_index(
-        "payouts_replaces",
-        "payouts",
-        ["account", "replaces"],
-        postgresql_where=sa.text("replaces <> ''"),
-        sqlite_where=sa.text("replaces <> ''"),
-    )

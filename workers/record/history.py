@@ -1,0 +1,117 @@
+"""The history of each batch: what people did with it, when and from where. Append-only.
+
+Who made a batch is decided from here, and from nothing that can be overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from workers.record.database import Database
+from workers.record.model import Actor
+from workers.record.tables import batch_events, batches
+
+
+class Action(StrEnum):
+    """What a person did."""
+
+    STORED = "stored"
+    ALLOWED = "allowed"  # an override, such as repeated payments
+    EDITED = "edited"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"  # its failed lines are paid again by the batch that the note names
+    PROPOSED = "proposed"  # what shall become of a held payout, for somebody else to confirm
+    RESOLVED = "resolved"
+
+
+# Whoever did one of these has made the batch, and the batches that pay its lines again.
+MAKING = (Action.STORED, Action.EDITED, Action.RETRIED)
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One thing that a person did with a batch."""
+
+    at: datetime
+    # An `Action`, or one of a newer Paybatch.
+    action: str
+    actor: Actor
+    note: str | None = None
+
+
+def write(connection: Connection, batch_id: str, deed: Deed) -> None:
+    """Add to a batch's history, in the transaction of what is done."""
+    connection.execute(
+        insert(batch_events).values(
+            batch_id=batch_id,
+            at=deed.at,
+            action=deed.action,
+            actor=deed.actor.name,
+            origin=deed.actor.origin,
+            note=deed.note,
+        )
+    )
+
+
+def makers(connection: Connection, batch_id: str) -> frozenset[str]:
+    """Who made a batch, or one whose lines it pays again; none: its history is not there."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    each: str | None = batch_id
+    while each is not None and each not in seen:
+        seen.add(each)
+        stored = select(batch_events.c.actor).where(
+            batch_events.c.batch_id == each, batch_events.c.action.in_(MAKING)
+        )
+        by = set(connection.execute(stored).scalars())
+        if each == batch_id and not by:
+            return frozenset()
+        found |= by
+        each = connection.execute(
+            select(batches.c.child_of).where(batches.c.id == each)
+        ).scalar_one_or_none()
+    return frozenset(found)
+
+
+def last(connection: Connection, batch_id: str, action: Action) -> Deed | None:
+    """The last time that somebody did that with a batch; None: nobody did."""
+    row = connection.execute(
+        select(batch_events)
+        .where(batch_events.c.batch_id == batch_id, batch_events.c.action == action)
+        .order_by(batch_events.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _deed_of(row)
+
+
+def _deed_of(row: Row[Any]) -> Deed:
+    return Deed(row.at, row.action, Actor(row.actor, row.origin), row.note)
+
+
+class History:
+    """The histories, to be read."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def of(self, batch_id: str) -> Sequence[Deed]:
+        """What people did with a batch, the oldest first."""
+        wanted = select(batch_events).where(batch_events.c.batch_id == batch_id)
+        with self.database.read() as connection:
+            rows = connection.execute(wanted.order_by(batch_events.c.id)).all()
+        return [_deed_of(row) for row in rows]
+
+    def last(self, batch_id: str, action: Action) -> Deed | None:
+        """The last time that somebody did that with a batch; None: nobody did."""
+        with self.database.read() as connection:
+            return last(connection, batch_id, action)
