@@ -63,7 +63,11 @@ def store(
             child_of=plan.parents[0] if len(plan.parents) == 1 else None,
             mapping=plan.options.mapping,
         )
-    except (IntegrityError, StaleState):
+    except StaleState as stale:
+        raise FileRefused(
+            f"{plan.path.name}: {stale}; nothing was stored, run the command again"
+        ) from None
+    except IntegrityError:
         known = book.by_content(plan.content_hash)
         if known is not None:
             raise _stored_already(plan, known) from None

@@ -18,8 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from batches.folders import open_folder
 from batches.reports import write_table
 from batches.settlement_facts import Act, FileLine, Line, OpenLine, Report, Total
@@ -27,11 +25,11 @@ from batches.settlement_page import write_page
 from workers.errors import InboxUnreachable, UsageError
 from workers.record.answers import Tally
 from workers.record.batches import Batch, BatchBook
+from workers.record.history import History
 from workers.record.money import Currency, Money
 from workers.record.rows import money_of
 from workers.record.runs import Run, RunBook
 from workers.record.status import FINAL, OPEN, State
-from workers.record.tables import batch_events
 from workers.runtime import Runtime
 from workers.schedules import Schedule, shown
 
@@ -144,19 +142,11 @@ def _open(batch: Batch, batches: BatchBook) -> Iterator[OpenLine]:
 
 
 def _acts(batch: Batch, runtime: Runtime) -> Sequence[Act]:
-    """Who did what with a batch: by its events, or by what the batch itself tells."""
-    with runtime.database.read() as connection:
-        rows = connection.execute(
-            select(batch_events)
-            .where(batch_events.c.batch_id == batch.id)
-            .order_by(batch_events.c.id)
-        ).all()
-    if rows:
-        return [Act(batch.id, row.action, row.actor, row.at, row.note or "") for row in rows]
-    acts = [Act(batch.id, "stored", batch.made_by, batch.made_at, batch.note or "")]
-    if batch.decided_by is not None and batch.decided_at is not None:
-        acts.append(Act(batch.id, batch.decision, batch.decided_by, batch.decided_at, ""))
-    return acts
+    """Who did what with a batch."""
+    return [
+        Act(batch.id, deed.action, deed.actor.name, deed.at, deed.note or "")
+        for deed in History(runtime.database).of(batch.id)
+    ]
 
 
 # --- as a table ---

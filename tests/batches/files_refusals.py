@@ -29,7 +29,7 @@ from batches.preflight import Options, Preflight
 from batches.rules import AccountRules
 from tests.batches.cli_world import provided, usd_row
 from tests.batches.files_page import EUR, LIMITS, account
-from tests.worlds import settings
+from tests.worlds import CHECKER, MAKER, settings
 from workers.errors import PaybatchError
 from workers.providers.port import FieldRule, Service
 from workers.record.money import Currency, Money
@@ -194,12 +194,12 @@ def desk(folder: Path, *flags: str) -> Any:
 def stored_twice(*, approve: bool) -> Scenario:
     def made(folder: Path) -> str:
         with desk(folder) as (preflight, checked):
-            batch_id = approval.store(checked(usd_row(1)), preflight, "maker")
+            batch_id = approval.store(checked(usd_row(1)), preflight, MAKER)
             if approve:
-                approval.approve(batch_id, preflight.runtime, "checker")
+                approval.approve(batch_id, preflight.runtime, CHECKER)
             made_at = preflight.now.strftime("%Y-%m-%d")
             told = said(
-                lambda: approval.store(checked(usd_row(1), name="again.csv"), preflight, "")
+                lambda: approval.store(checked(usd_row(1), name="again.csv"), preflight, MAKER)
             )
             return told.replace(batch_id, "Q8GQSVM").replace(made_at, "2026-03-01")
 
@@ -214,19 +214,20 @@ def said(call: Callable[[], object]) -> str:
     return "nothing"
 
 
-def changed_meanwhile(folder: Path) -> str:
+def key_changed_meanwhile(folder: Path) -> str:
     with desk(folder) as (preflight, checked):
         plan = checked(usd_row(1))
-        plan.path.write_text(plan.path.read_text().replace("11.25", "99.00"))
-        return said(lambda: approval.store(plan, preflight, "maker"))
+        # As if they had been closed before a change of keys.
+        plan.drafts.key_id = b"old!"
+        return said(lambda: approval.store(plan, preflight, MAKER))
 
 
 def used_meanwhile(folder: Path) -> str:
     with desk(folder) as (preflight, checked):
         plan = checked(usd_row(1))
         other = checked(usd_row(1, amount="12.00"), name="other.csv")
-        approval.store(other, preflight, "maker")
-        return said(lambda: approval.store(plan, preflight, "maker"))
+        approval.store(other, preflight, MAKER)
+        return said(lambda: approval.store(plan, preflight, MAKER))
 
 
 def not_covered(folder: Path) -> str:
@@ -240,7 +241,7 @@ def noted(folder: Path) -> str:
         same = {"amount": "5.00", "fields.account": "5500998877"}
         plan = checked(usd_row(1, **same), usd_row(2, **same))
         plan = replace(plan, parents=("7KXW2MN", "Q8GQSVM"))
-        return str(preflight.book.get(approval.store(plan, preflight, "maker")).note)
+        return str(preflight.book.get(approval.store(plan, preflight, MAKER)).note)
 
 
 def no_account(folder: Path) -> str:
@@ -346,7 +347,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     # Storing
     "the same rows as a batch that waits": stored_twice(approve=False),
     "the same rows as a batch that is approved": stored_twice(approve=True),
-    "the file changed between its check and its storing": changed_meanwhile,
+    "the encryption key was changed between its check and its storing": key_changed_meanwhile,
     "somebody else stored one of its rows a moment ago": used_meanwhile,
     "what is recorded with a batch": noted,
     # Many

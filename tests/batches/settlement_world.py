@@ -19,8 +19,9 @@ from tests.batches.cli_world import Row, usd_row
 from tests.conftest_servers import PostgresServer
 from tests.workers.kinds import KINDS, Kind
 from tests.workers.provider_world import BUDGETS, ProviderWorld, TwinClock
-from tests.worlds import settings
+from tests.worlds import CHECKER, settings
 from workers.record.batches import Batch, BatchBook
+from workers.record.model import Actor
 from workers.record.runs import File, Run, RunBook
 from workers.record.status import State, is_final
 from workers.record.tables import payouts
@@ -155,7 +156,7 @@ class SettlementWorld(ProviderWorld):
     def made(self) -> Sequence[Batch]:
         return BatchBook(self.runtime.store).latest(100)
 
-    def approve(self, batch_id: str, actor: str = "ann") -> None:
+    def approve(self, batch_id: str, actor: Actor = CHECKER) -> None:
         approval.approve(batch_id, self.runtime, actor)
 
     def paid(self) -> Mapping[str, int]:

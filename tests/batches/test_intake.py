@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from batches import approval
+from batches import approval, control
 from batches.intake import forget_rooms
 from batches.preflight import Options, Preflight
 from tests.batches.settlement_world import MONDAY, SettlementWorld, rows, settlement_world
+from tests.worlds import CHECKER, MAKER
 
 TUESDAY = date(2026, 3, 3)
 
@@ -221,7 +222,7 @@ def test_the_same_content_under_another_name_in_one_night_is_paid_once(
 def test_a_file_that_a_person_paid_is_not_paid_again(world: SettlementWorld) -> None:
     path = world.deliver("a.csv", rows(1, 2))
     preflight = Preflight(world.runtime, Options(account="main"), world.clock.now())
-    batch_id = approval.store(preflight.examine(path), preflight, "ann")
+    batch_id = approval.store(preflight.examine(path), preflight, MAKER)
     world.at("02T02:30")
     world.settle()
     [file] = world.files()
@@ -259,7 +260,7 @@ def test_where_a_person_approves_the_file_waits_and_follows_the_decision(
         assert len(world.lying("waiting")) == 2
         assert world.batch("a.csv").decision == "draft"
         world.approve(world.batch("a.csv").id)
-        approval.reject(world.batch("b.csv").id, world.runtime, "bob", "not ours")
+        control.reject(world.batch("b.csv").id, world.runtime, CHECKER, "not ours")
         world.settle()
         assert world.fates() == {"a.csv": "approved", "b.csv": "rejected"}
         assert world.lying("waiting") == []

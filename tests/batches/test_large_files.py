@@ -22,7 +22,7 @@ from batches.preflight import Options, Plan, Preflight
 from benchmarks.files import write
 from tests.batches.cli_world import COLUMNS, World, provided, until
 from tests.conftest_servers import PostgresServer, postgres_server
-from tests.worlds import KEY
+from tests.worlds import CHECKER, KEY, MAKER
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
@@ -163,8 +163,8 @@ def peaks_of(large: Large, file: Path) -> Mapping[str, int]:
         preflight = Preflight(runtime, options, runtime.clock.now())
         return {
             "check": peak_bytes(lambda: plans.append(preflight.examine(file))),
-            "store": peak_bytes(lambda: ids.append(approval.store(plans[0], preflight, "maker"))),
-            "approve": peak_bytes(lambda: approval.approve(ids[0], runtime, "checker")),
+            "store": peak_bytes(lambda: ids.append(approval.store(plans[0], preflight, MAKER))),
+            "approve": peak_bytes(lambda: approval.approve(ids[0], runtime, CHECKER)),
             "results": peak_bytes(lambda: results.write_results(ids[0], preflight.book, out)),
         }
 

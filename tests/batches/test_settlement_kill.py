@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from batches import approval
+from batches import control
 from batches.settlement import CLAIM_S
 from tests.batches.settlement_world import (
     MONDAY,
@@ -31,6 +31,7 @@ from tests.batches.settlement_world import (
 )
 from tests.conftest_servers import postgres_server
 from tests.workers.crash_world import Died
+from tests.worlds import CHECKER
 from workers.record.accounts import AccountBook
 from workers.record.database import Database
 from workers.record.due import DueWork
@@ -232,7 +233,7 @@ def test_a_worker_killed_while_a_file_follows_its_decision_leaves_it_to_the_next
             if decision == "approved":
                 world.approve(batch_id)
             else:
-                approval.reject(batch_id, world.runtime, "bob", "")
+                control.reject(batch_id, world.runtime, CHECKER, "")
             if not die(world, Death(died)):
                 break
             died += 1

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sqlalchemy import insert
 
-from batches import approval
+from batches import control
 from batches.settlement_report import COLUMNS, REPORT_EVERY_S, gather, write_report
 from tests.batches.cli_world import Row, card_row
 from tests.batches.settlement_world import SettlementWorld, rows, settlement_world
+from tests.worlds import CHECKER
 from workers.errors import UsageError
-from workers.record.tables import batch_events
 
 DECLINED = "status=process_failed resolution=declined_error"
 
@@ -103,26 +102,16 @@ def test_beneficiaries_are_masked_in_both_reports(world: SettlementWorld) -> Non
         assert "7731" in text
 
 
-def test_people_are_those_of_the_batchs_events_where_there_are_any(tmp_path: Path) -> None:
+def test_people_are_those_of_the_batchs_history(tmp_path: Path) -> None:
     with settlement_world(tmp_path, approval="person") as world:
         world.deliver("a.csv", rows(1, 2))
         world.at("02T02:30")
         world.settle()
-        batch_id = world.batch("a.csv").id
-        with world.runtime.database.write() as connection:
-            connection.execute(
-                insert(batch_events).values(
-                    batch_id=batch_id,
-                    at=world.clock.now(),
-                    action="stored",
-                    actor="ann",
-                    origin="console",
-                    note="looked at",
-                )
-            )
+        world.approve(world.batch("a.csv").id)
         report = gather(world.run(), world.schedule, world.runtime)
-        assert [(act.action, act.actor, act.note) for act in report.acts] == [
-            ("stored", "ann", "looked at")
+        assert [(act.action, act.actor) for act in report.acts] == [
+            ("stored", "schedule nightly"),
+            ("approved", "checker"),
         ]
 
 
@@ -165,14 +154,14 @@ def test_what_a_person_approves_days_later_is_still_reported_of_its_run(tmp_path
         world.pay()
         world.settle()
         assert sums(world, "out") == {("USD", "paid"): Decimal("23.50")}
-        assert "ann" in world.report(".html")
+        assert "checker" in world.report(".html")
         assert world.run().settled_at is not None
 
 
 def test_a_held_payout_keeps_the_report_open_until_somebody_decides(world: SettlementWorld) -> None:
     a_mixed_night(world)
     assert world.run().settled_at is None
-    approval.resolve("T-0003", "failed", world.runtime, actor="a", reason="asked", account=None)
+    control.resolve("T-0003", "failed", world.runtime, actor=CHECKER, reason="asked", account=None)
     world.settle()
     assert world.run().settled_at is not None
     assert ("USD", "held") not in sums(world, "out")

@@ -52,12 +52,12 @@ def test_two_beats_and_two_workers_settle_a_schedule_once(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_only_a_worker_with_schedules_loads_what_reads_files(tmp_path: Path, there: bool) -> None:
+def test_only_a_worker_with_schedules_loads_what_settles(tmp_path: Path, there: bool) -> None:
     if there:
         (tmp_path / "paybatch.toml").write_text(SCHEDULE.format(time="02:30"))
     asked = (
         "import sys; from workers.app import app; app.loader.import_default_modules();"
-        " print('paybatch.settle' in app.tasks, 'pandas' in sys.modules,"
+        " print('paybatch.settle' in app.tasks, 'batches.settlement' in sys.modules,"
         " 'settle' in app.conf.beat_schedule)"
     )
     plain = {name: text for name, text in os.environ.items() if "PAYBATCH" not in name}

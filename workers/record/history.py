@@ -32,6 +32,8 @@ class Action(StrEnum):
     RETRIED = "retried"  # its failed lines are paid again by the batch that the note names
     PROPOSED = "proposed"  # what shall become of a held payout, for somebody else to confirm
     RESOLVED = "resolved"
+    PURGING = "purging"
+    PURGED = "purged"  # its beneficiaries' data was removed
 
 
 # Whoever did one of these has made the batch, and the batches that pay its lines again.

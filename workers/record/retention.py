@@ -20,19 +20,19 @@ from sqlalchemy import (
     case,
     delete,
     func,
-    insert,
     or_,
     select,
     update,
 )
 
 from workers.clock import Clock
+from workers.record import history
 from workers.record.database import Database
+from workers.record.history import Action, Deed
 from workers.record.model import Actor
 from workers.record.status import FINAL, State
 from workers.record.tables import (
     accounts,
-    batch_events,
     batches,
     payout_events,
     payouts,
@@ -122,15 +122,15 @@ class Retention:
             if not found or found[0].why_kept is not None:
                 return None
             note = f"settled before {before:%Y-%m-%d}"
-            self._note(connection, batch_id, ("purging", note), actor=actor)
+            self._note(connection, batch_id, Action.PURGING, actor, note)
         for _ in range(ROUNDS_MAX):
             while number := self._page(batch_id):
                 done += number
                 show(number)
             with self.database.write() as connection:
                 if not connection.execute(select(payouts.c.id).where(_left(batch_id))).first():
-                    told = ("purged", f"{note}: the beneficiaries' data was removed")
-                    self._note(connection, batch_id, told, actor=actor)
+                    told = f"{note}: the beneficiaries' data was removed"
+                    self._note(connection, batch_id, Action.PURGED, actor, told)
                     _set_purged(connection, batch_id, self._clock.now())
                     return done
             self._clock.sleep(WAIT_S)
@@ -238,24 +238,9 @@ class Retention:
         return len(rows)
 
     def _note(
-        self,
-        connection: Connection,
-        batch_id: str,
-        told: tuple[str, str],
-        *,
-        actor: Actor,
+        self, connection: Connection, batch_id: str, action: Action, actor: Actor, note: str
     ) -> None:
-        action, note = told
-        connection.execute(
-            insert(batch_events).values(
-                batch_id=batch_id,
-                at=self._clock.now(),
-                action=action,
-                actor=actor.name,
-                origin=actor.origin,
-                note=note,
-            )
-        )
+        history.write(connection, batch_id, Deed(self._clock.now(), action, actor, note))
 
 
 def _left(batch_id: str) -> ColumnElement[bool]:

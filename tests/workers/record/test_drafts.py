@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from tests.worlds import KEY, USD, order
+from tests.worlds import KEY, MAKER, USD, order
 from workers.errors import FileRefused, StaleState
 from workers.record.batches import NewRow
 from workers.record.drafts import CHUNK_ROWS, Drafts
@@ -39,7 +39,7 @@ def save(record: Record, rows: list[NewRow] | Drafts, content: str = "c") -> str
         file_hash=content,
         columns=["reference_id"],
         count=count,
-        actor="maker",
+        actor=MAKER,
         note=None,
         now=record.clock.now(),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.worlds import KEY, order, stored
+from tests.worlds import CHECKER, KEY, order, stored
 from workers.errors import VaultError
 from workers.record.batches import BatchBook
 from workers.record.keybook import checked, keys_of, lacking, writing
@@ -79,7 +79,7 @@ def test_who_lacks_the_new_key_stores_nothing(record: Record, how_far: Any) -> N
     with pytest.raises(VaultError, match="nothing was changed"):
         stored(record.batches, [order()], now=now)
     with pytest.raises(VaultError, match="nothing was changed"):
-        record.batches.approve(batch, actor="c", now=now, spendable={}, approvals_seen={})
+        record.batches.approve(batch, actor=CHECKER, now=now, spendable={}, approvals_seen={})
     with pytest.raises(VaultError, match="nothing was changed"):
         WebhookBook(record.database, OLD).keep(
             "main", [Notice(key="k", reference_id="r")], b"", now
@@ -160,7 +160,7 @@ def test_what_is_stored_and_approved_during_a_rotation_is_closed_with_the_new_ke
     batch = BatchBook(store).get(batch_id)
     assert batch is not None
     assert BatchBook(store).approve(
-        batch, actor="c", now=record.clock.now(), spendable={}, approvals_seen={}
+        batch, actor=CHECKER, now=record.clock.now(), spendable={}, approvals_seen={}
     )
     [row] = record.batches.each(batch_id)
     assert key_id_of(row.sealed_data) == NEW.key_id

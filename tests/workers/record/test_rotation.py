@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.worlds import KEY, USD, order, stored
+from tests.worlds import KEY, MAKER, USD, order, stored
 from workers.errors import VaultError
 from workers.record import rotation
 from workers.record.batches import BatchBook, NewRow
@@ -348,7 +348,7 @@ def save(book: BatchBook, orders: Iterable[Order], *, now: datetime) -> str:
         file_hash="f",
         columns=["reference_id"],
         count=4,
-        actor="maker",
+        actor=MAKER,
         note=None,
         now=now,
     )

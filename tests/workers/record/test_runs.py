@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from tests.workers.record.conftest import Record, together
-from tests.worlds import order, stored
+from tests.worlds import CHECKER, order, stored
 from workers.calendars import Occasion
 from workers.errors import StaleState
 from workers.record.runs import FIRST_LOOK_S, File, Run, RunBook
@@ -153,7 +153,7 @@ def test_a_twin_is_a_file_of_the_same_bytes_whose_batch_was_not_turned_down(
     assert book.twin(two) is None
     book.note(one, batch_id=batch_id, fate="waiting")
     assert (book.twin(two), book.twin(other), book.twin(one)) == (batch_id, None, None)
-    record.batches.reject(batch_id, actor="bob", reason="", now=NOW)
+    record.decisions.reject(batch_id, CHECKER, NOW)
     assert book.twin(two) is None
 
 
