@@ -329,7 +329,7 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
     if as_json:
         print_json({"batch_id": found.id, "rows": count, "results": str(out)})
     else:
-        screens.say(f"{count:,} rows in {out}")
+        screens.say(f"{screens.rows_of(count)} in {out}")
         if failed and count:
             screens.say(
                 "Correct them and submit the file; each names the payout it replaces"

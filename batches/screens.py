@@ -110,9 +110,21 @@ def faults(found: FaultBook, *, hint: str) -> None:
             say(f"  ... and {len(counts) - KINDS_SHOWN:,} kinds more")
 
 
+def rows_of(number: int) -> str:
+    """So many rows, in words."""
+    return f"{number:,} row" if number == 1 else f"{number:,} rows"
+
+
+def _payable(found: Plan) -> str:
+    if found.is_payable or not found.faults:
+        return f"{found.valid:,} to pay"
+    faulty = sum(1 for _ in found.faults.lines())
+    return f"{found.rows - faulty:,} without a fault"
+
+
 def plan(found: Plan) -> None:
     """What would be paid: per account and currency, beside the money that is there."""
-    say(f"{found.path.name}: {found.rows:,} rows, {found.valid:,} to pay")
+    say(f"{found.path.name}: {rows_of(found.rows)}, {_payable(found)}")
     rows = [
         (
             funds.account,

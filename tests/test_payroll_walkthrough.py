@@ -31,7 +31,7 @@ _SHAPES = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", r"\S+"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?", r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?"),
     (r"\d{4}-\d\d-\d\d", r"\d{4}-\d\d-\d\d"),
-    (r"cpoi_[0-9a-f]{16}", r"cpoi_[0-9a-f]{16}"),
+    (r"cli \S+ pid \d+", r"cli [^)]+"),
     (r"\d+ (?:s|min|h)\b", r"\d+ (?:s|min|h)\b"),
     (rf"\b{SOMEBODY}\b", re.escape(pwd.getpwuid(os.getuid()).pw_name)),
 )
