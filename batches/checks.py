@@ -27,7 +27,7 @@ from batches.rules import (
     why_not_fields,
     why_not_reference,
 )
-from batches.screening import amounts_of, fees_of
+from batches.screening import amounts_of, fees_of, texts_of
 from batches.seen import Seen
 from workers.record.model import JsonObject, Order
 from workers.record.money import Money
@@ -66,6 +66,9 @@ class CheckedRow(NamedTuple):
     order: Order
     # The fee to expect, in the order's currency.
     fee: Money
+    # What the order's `canonical` and `payee` give, where they were made for a whole chunk.
+    canonical: bytes = b""
+    payee: bytes = b""
 
 
 _NOTHING: JsonObject = MappingProxyType({})
@@ -137,12 +140,19 @@ class RowChecker:
         account, service, currency, why_not = plan.account, plan.code, plan.currency, plan.why_not
         objects = [_objects(columns, prefix) for prefix in NESTED]
         descriptions = columns.get("description") or repeat("")
-        plain = zip(columns["reference_id"], descriptions, minors, fees, chunk.lines, strict=False)
+        texts = texts_of(columns, minors, account=account, service=service, currency=currency)
+        plain = zip(
+            columns["reference_id"], descriptions, minors, fees, chunk.lines, texts, strict=False
+        )
         rows: list[CheckedRow] = []
         number = chunk.first_row
-        for (reference, description, minor, fee, line), fields, context, customer, metadata in zip(
-            plain, *objects, strict=False
-        ):
+        for (
+            (reference, description, minor, fee, line, (canonical, payee)),
+            fields,
+            context,
+            customer,
+            metadata,
+        ) in zip(plain, *objects, strict=False):
             order = Order(
                 reference_id=reference,
                 account=account,
@@ -156,7 +166,7 @@ class RowChecker:
             )
             if why_not(order):
                 return None
-            rows.append(CheckedRow(number, line, order, fee))
+            rows.append(CheckedRow(number, line, order, fee, canonical, payee))
             number += 1
         return rows
 

@@ -395,14 +395,16 @@ class _Kept:
         elif bad:
             # The file will be refused: none of its rows is stored.
             self.drafts = None
-        for row in rows:
-            self.content.add(row.order)
+        self.content.add_all([row.canonical or row.order.canonical() for row in rows])
         self.totals.add(rows)
         self.count += len(rows)
         if self.drafts is not None:
             named = self._providers
             self.drafts.add(
-                [NewRow(row.row, row.order, named[row.order.account], row.fee) for row in rows]
+                [
+                    NewRow(row.row, row.order, named[row.order.account], row.fee, row.payee)
+                    for row in rows
+                ]
             )
 
 

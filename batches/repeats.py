@@ -62,7 +62,9 @@ class Repeats:
         while True:
             # Without any field there is nothing that tells one beneficiary from another.
             prints = {
-                row.line: self._vault.fingerprints(row.order) for row in rows if row.order.fields
+                row.line: self._vault.fingerprints(row.payee or row.order.payee())
+                for row in rows
+                if row.order.fields
             }
             wanted = [each for several in prints.values() for each in several]
             stored = self._book.repeats(wanted, self._since)

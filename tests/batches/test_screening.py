@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from batches.checks import AccountRules, CheckedRow, RowChecker
 from batches.faults import Fault
 from batches.loading import Chunk
+from batches.screening import texts_of
 from workers.providers.port import Capabilities, FieldRule, Service
 from workers.record.model import Order
 from workers.record.money import Currency, Money
@@ -132,7 +133,46 @@ def test_the_verdict_is_that_of_each_row_by_itself(chunk: Chunk) -> None:
     rows, faults = checker().check(chunk)
     expected_rows, expected_faults = one_by_one(chunk)
     assert faults == expected_faults
-    assert rows == expected_rows
+    assert [row._replace(canonical=b"", payee=b"") for row in rows] == expected_rows
+    for row in rows:
+        assert row.canonical in (b"", row.order.canonical())
+        assert row.payee in (b"", row.order.payee())
+
+
+TEXTS = st.sampled_from(["Sales", "100%s", 'a "b"', "c\\d", "Größe", "日本", "x" * 300])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=4))
+def test_texts_made_for_a_chunk_are_those_of_each_row(given_texts: list[tuple[str, ...]]) -> None:
+    count = len(given_texts)
+    names = ("description", "metadata.t%eam", "fields.no.te")
+    columns: dict[str, Sequence[str]] = {
+        "reference_id": [f"R-{at}" for at in range(count)],
+        **{name: [texts[at] for texts in given_texts] for at, name in enumerate(names)},
+    }
+    minors = range(100, 100 + count)
+    made = texts_of(columns, minors, account="m%in", service="bänk", currency=USD)
+    for at, (canonical, payee) in zip(range(count), made, strict=False):
+        texts = given_texts[at]
+        order = Order(
+            reference_id=f"R-{at}",
+            account="m%in",
+            amount=Money(minors[at], USD),
+            service="bänk",
+            fields={"no.te": texts[2]},
+            metadata={"t%eam": texts[1]},
+            description=texts[0],
+        )
+        assert canonical in (b"", order.canonical())
+        assert payee in (b"", order.payee())
+
+
+def test_texts_are_made_for_a_chunk_of_plain_rows() -> None:
+    columns = {"reference_id": ["R-1"], "fields.iban": ["DE89"], "fields.note": [""]}
+    [(canonical, payee)] = list(texts_of(columns, [100], account="main", service="s", currency=USD))
+    assert canonical
+    assert payee
 
 
 @pytest.mark.parametrize(

@@ -340,12 +340,9 @@ class BatchBook(Answers):
         """The seal of every row, by its id; an error at the end if the rows were changed."""
         content, order_of, seal_of = ContentHash(), self.store.order_of, vault.seal_of
         for page in paged(connection, payouts.c.batch_id == batch.id, ORDERED):
-            seals = []
-            for row in page:
-                canonical = order_of(row).canonical()
-                content.add_canonical(canonical)
-                seals.append((row.id, seal_of(canonical)))
-            yield seals
+            canonicals = [order_of(row).canonical() for row in page]
+            content.add_all(canonicals)
+            yield [(row.id, seal_of(one)) for row, one in zip(page, canonicals, strict=True)]
             progress(page[-1].row)
         if content.hexdigest() != batch.content_hash:
             raise ApprovalRefused(

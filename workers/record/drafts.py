@@ -43,6 +43,8 @@ class NewRow(NamedTuple):
     order: Order
     provider: str
     fee: Money
+    # The order's own, where it was made already.
+    payee: bytes = b""
 
 
 class Drafts:
@@ -110,7 +112,7 @@ class Drafts:
         """Forget the rows."""
         self._file.close()
 
-    def _draft(self, row: int, order: Order, provider: str, fee: Money) -> Draft:
+    def _draft(self, row: int, order: Order, provider: str, fee: Money, payee: bytes) -> Draft:
         vault, amount = self._vault, order.amount
         return (
             row,
@@ -123,7 +125,7 @@ class Drafts:
             amount.currency.exponent,
             vault.encrypt(order),
             masked_beneficiary(order),
-            vault.fingerprint(order),
+            vault.fingerprint_of(payee or order.payee()),
             order.description,
             plain_object(order.metadata),
             order.replaces,

@@ -22,8 +22,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from workers.errors import SettingsError, VaultError
-from workers.record.canonical import quoted_ascii, sorted_ascii_object
-from workers.record.model import Order
 
 KEY_BYTES = 32
 KEY_ID_BYTES = 4
@@ -69,14 +67,9 @@ class Key:
         """A hash over everything that is approved of an order, which is its `canonical`."""
         return _keyed_hash(self._seal, canonical)
 
-    def fingerprint(self, order: Order) -> str:
-        """A hash over who is paid and how much."""
-        same = (
-            f"[{quoted_ascii(order.account)},{quoted_ascii(order.service)}"
-            f",{order.amount.minor},{quoted_ascii(order.amount.currency.code)}"
-            f",{sorted_ascii_object(order.fields)}]"
-        ).encode()
-        return _keyed_hash(self._fingerprint, same)[:32]
+    def fingerprint_of(self, payee: bytes) -> str:
+        """A hash over who is paid and how much, which is an order's `payee`."""
+        return _keyed_hash(self._fingerprint, payee)[:32]
 
 
 def new_key_text() -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from workers.record.canonical import quoted, sorted_object
+from workers.record.canonical import quoted, quoted_ascii, sorted_ascii_object, sorted_object
 from workers.record.money import Money
 from workers.record.status import Outcome, State
 
@@ -90,16 +90,24 @@ class Order:
         return (
             f'{{"account":{quoted(self.account)}'
             f',"amount_minor":{amount.minor}'
-            f',"context":{sorted_object(self.context)}'
+            f',"context":{sorted_object(self.context) if self.context else "{}"}'
             f',"currency":{quoted(amount.currency.code)}'
             f',"currency_exponent":{amount.currency.exponent}'
-            f',"customer":{sorted_object(self.customer)}'
+            f',"customer":{sorted_object(self.customer) if self.customer else "{}"}'
             f',"description":{quoted(self.description)}'
             f',"fields":{sorted_object(self.fields)}'
             f',"metadata":{sorted_object(self.metadata)}'
             f',"reference_id":{quoted(self.reference_id)}'
             f',"replaces":{quoted(self.replaces)}'
             f',"service":{quoted(self.service)}}}'
+        ).encode()
+
+    def payee(self) -> bytes:
+        """The same bytes for the same beneficiary and amount: what a fingerprint is made of."""
+        return (
+            f"[{quoted_ascii(self.account)},{quoted_ascii(self.service)}"
+            f",{self.amount.minor},{quoted_ascii(self.amount.currency.code)}"
+            f",{sorted_ascii_object(self.fields)}]"
         ).encode()
 
 
@@ -116,12 +124,13 @@ class ContentHash:
         self._digest = hashlib.sha256()
 
     def add(self, order: Order) -> None:
-        self.add_canonical(order.canonical())
+        self.add_all([order.canonical()])
 
-    def add_canonical(self, canonical: bytes) -> None:
-        """Add a row by what its `Order.canonical` is."""
-        # Hashing the row first keeps rows apart: no two sequences of rows share their bytes.
-        self._digest.update(hashlib.sha256(canonical).digest())
+    def add_all(self, canonicals: Iterable[bytes]) -> None:
+        """Add rows, in their order, by what the `Order.canonical` of each is."""
+        # Hashing each row first keeps rows apart: no two sequences of rows share their bytes.
+        digest = hashlib.sha256
+        self._digest.update(b"".join([digest(one).digest() for one in canonicals]))
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()

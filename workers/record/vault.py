@@ -180,16 +180,26 @@ class Vault:
 
     def fingerprint(self, order: Order) -> str:
         """The same for the same beneficiary and amount, and telling nothing without the key."""
-        return self._writes.fingerprint(order)
+        return self.fingerprint_of(order.payee())
 
-    def fingerprints(self, order: Order) -> Sequence[str]:
-        """All that a payout of the same beneficiary and amount may be stored under."""
-        return [key.fingerprint(order) for key in self._keys()]
+    def fingerprint_of(self, payee: bytes) -> str:
+        """The fingerprint of the order whose `payee` that is."""
+        return self._writes.fingerprint_of(payee)
+
+    def fingerprints(self, payee: bytes) -> Sequence[str]:
+        """All that a payout of the same beneficiary and amount may be stored under.
+
+        Args:
+            payee: of an order.
+        """
+        return [key.fingerprint_of(payee) for key in self._keys()]
 
     def _keys(self) -> Sequence[Key]:
         """The one that closes first: most rows are its own."""
-        others = [key for key in tuple(self._ring.keys.values()) if key is not self._writes]
-        return [self._writes, *others]
+        known = tuple(self._ring.keys.values())
+        if len(known) == 1:
+            return known
+        return [self._writes, *(key for key in known if key is not self._writes)]
 
 
 def key_id_of(data: bytes) -> bytes | None:

@@ -113,7 +113,7 @@ def test_duplicates_are_found_before_during_and_after(record: Record) -> None:
     made = rotating(record)
 
     def found() -> set[str]:
-        wanted = [each for one in orders for each in BOTH_KEYS.fingerprints(one)]
+        wanted = [each for one in orders for each in BOTH_KEYS.fingerprints(one.payee())]
         return set(record.batches.repeats(wanted, since).values())
 
     seen = []
