@@ -14,6 +14,7 @@ from batches.people import Duty, permit
 from batches.preflight import Plan, Preflight, balances_of
 from workers.errors import ApprovalRefused, BatchExists, FileRefused, StaleState, UsageError
 from workers.record.batches import Batch, BatchBook
+from workers.record.drafts import Drafts
 from workers.record.model import Actor
 from workers.record.money import Currency, Money
 from workers.runtime import Runtime
@@ -41,11 +42,9 @@ def store(
         BatchExists: the same content is stored already, or was a moment ago by someone else.
         FileRefused: one of its reference ids was used meanwhile, or the encryption key changed.
     """
-    drafts = plan.drafts
     if plan.known_as is not None:
         raise _stored_already(plan, plan.known_as)
-    if drafts is None or drafts.count != plan.valid:
-        raise FileRefused(f"{plan.path.name}: it has faults, or its rows were only checked")
+    drafts = _drafts_of(plan)
     drafts.progress = progress
     book = preflight.book
     try:
@@ -77,6 +76,13 @@ def store(
         ) from None
     finally:
         drafts.close()
+
+
+def _drafts_of(plan: Plan) -> Drafts:
+    """The plan's rows, closed and ready to be stored."""
+    if plan.drafts is None or plan.drafts.count != plan.valid:
+        raise FileRefused(f"{plan.path.name}: it has faults, or its rows were only checked")
+    return plan.drafts
 
 
 def _note(plan: Plan, actor: Actor) -> str | None:

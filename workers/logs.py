@@ -25,7 +25,7 @@ FIELDS = (
     # Deliveries and questions of providers.
     *("about", "kept", "allowed"),
     # What a sweep found.
-    *("expired", "woken", "lost", "announced", "probed"),
+    *("expired", "woken", "lost", "announced", "probed", "carried"),
     # Of a pause; who decided something; and why, in a sentence or an error's name.
     *("kind", "actor", "reason"),
 )

@@ -62,7 +62,7 @@ def test_a_dry_run_shows_what_would_go_and_stays_and_removes_nothing(world: Worl
     assert [(one["batch_id"], one["payouts"]) for one in facts["batches"]] == [(paid, 3)]
     assert facts["kept"] == [{"batch_id": draft, "payouts": 1, "why": "it waits for approval"}]
     assert world.query("SELECT 1 FROM payouts WHERE purged_at IS NOT NULL") == []
-    assert world.query("SELECT 1 FROM batch_events") == []
+    assert world.query("SELECT 1 FROM batch_events WHERE action LIKE 'purg%'") == []
 
 
 def test_nobody_to_ask_and_no_yes_removes_nothing(world: World) -> None:
@@ -114,7 +114,7 @@ def test_what_was_purged_is_told_as_gone_and_its_sums_stay(world: World) -> None
         "SELECT actor, origin FROM batch_events WHERE action = 'purged' AND batch_id = ?", paid
     )
     assert actor
-    assert "command line" in origin
+    assert origin.startswith("cli ")
     # The same file is still known, and so are its reference ids.
     assert paid in world.paybatch("check", "p.csv").out
     world.write([{**usd_row(1), "amount": "77.00"}], "used.csv")

@@ -31,7 +31,7 @@ MODULES = {
     "batches/controls.py": None,
     "batches/faults.py": None,
     "batches/preflight.py": None,
-    "batches/approval.py": ("store", "_note", "_stored_already", "_unchanged"),
+    "batches/approval.py": ("store", "_note", "_stored_already"),
     "batches/command.py": (
         "chosen_account",
         "read_options",

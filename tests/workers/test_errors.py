@@ -27,6 +27,7 @@ EXIT_CODES = {
     "ProviderUnreachable": 6,
     "BrokerUnreachable": 1,
     "InboxUnreachable": 1,
+    "NotAllowed": 2,
     "SimulatorError": 1,
     "VaultError": 1,
     "DeveloperError": 1,

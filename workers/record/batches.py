@@ -306,10 +306,11 @@ class BatchBook(Answers):
                 # Before any other lock: whoever changes the installation takes its row first too.
                 vault = writing(connection, self.store.vault)
                 self._approve(connection, batch.id, actor, now, two_people=two_people)
-                _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
                 seals = self._seals(connection, batch, vault, progress)
                 self.store.approve_rows(connection, batch.id, seals, actor=actor.name, now=now)
+                # Last: the rows of a large batch take minutes, and the workers need the account's.
+                _count_approval(connection, approvals_seen)
         except StaleState:
             return False
         return True

@@ -45,7 +45,7 @@ def test_the_secret_is_never_shown() -> None:
         ({"test_mode": False, "base_url": "https://api.sandbox.echelonpay.com/"}, "the sandbox's"),
         ({"currencies": ["IDR", "XXX"]}, "currency code"),
         ({"currencies": []}, "at least 1"),
-        ({"currency_decimals": {"idr": 0}}, "write IDR"),
+        ({"currency_decimals": {"idr": 0}}, "expected IDR"),
         ({"operator_codes": {"IDR": []}}, "at least 1"),
         ({"extra_account_fields": {"IDR": {"emailAddress": {}}}}, "emailAddress is no field of"),
         ({"status_map": {"X": "lost"}}, "status_map"),

@@ -162,7 +162,7 @@ def test_a_chunk_of_a_file_is_compared_with_history_by_indexes(million: Database
         assert len(book.known("main", many)) == len(many) - 1
         book.replaced("main", many)
         book.repeats([f"f{number}" for number in range(1, 2_000)], NOW - timedelta(days=1))
-    plans.check("payouts_reference_once", "payouts_replaces_once", "payouts_fingerprint")
+    plans.check("payouts_reference_once", "payouts_successors", "payouts_fingerprint")
 
 
 def test_a_decision_is_carried_out_by_reading_the_rows_that_follow(million: Database) -> None:
