@@ -36,8 +36,10 @@ class Action(StrEnum):
     PURGED = "purged"  # its beneficiaries' data was removed
 
 
-# Whoever did one of these has made the batch, and the batches that pay its lines again.
-MAKING = (Action.STORED, Action.EDITED, Action.RETRIED)
+# Whoever did one of these has made the batch, and the batches that pay its lines again. Who only
+# had its lines paid again has made that other batch, whose own history says so: of this one, and
+# of further batches that pay its lines once that one was turned down, it makes nobody a maker.
+MAKING = (Action.STORED, Action.EDITED)
 
 
 @dataclass(frozen=True, slots=True)

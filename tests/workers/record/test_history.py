@@ -107,13 +107,24 @@ def test_a_batch_without_a_history_is_approved_by_nobody(record: Record) -> None
 
 
 @pytest.mark.parametrize("action", list(Action))
-def test_who_edited_or_retried_is_a_maker_too_and_nobody_else(
-    record: Record, action: Action
-) -> None:
+def test_who_edited_is_a_maker_too_and_nobody_else(record: Record, action: Action) -> None:
     batch = save(record, [order()], ANN)
     with record.database.write() as connection:
         history.write(connection, batch.id, Deed(record.clock.now(), action, BOB))
     assert makers(record, batch) == ({"ann", "bob"} if action in MAKING else {"ann"})
+
+
+def test_a_retry_that_was_turned_down_keeps_nobody_from_approving_the_next(
+    record: Record,
+) -> None:
+    first = save(record, [order()], ANN)
+    assert approve(record, first, BOB)
+    # With two people nobody could ever approve a retry again if this made Bob a maker for good.
+    turned_down = save(record, [order()], BOB, child_of=first.id)
+    record.decisions.reject(turned_down.id, ANN, record.clock.now())
+    second = save(record, [order()], ANN, child_of=first.id)
+    assert makers(record, second) == {"ann"}
+    assert approve(record, second, BOB)
 
 
 def test_who_made_the_lines_that_are_paid_again_is_a_maker_of_those(record: Record) -> None:
