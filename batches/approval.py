@@ -12,7 +12,14 @@ from sqlalchemy.exc import IntegrityError
 
 from batches.people import Duty, permit
 from batches.preflight import Plan, Preflight, balances_of
-from workers.errors import ApprovalRefused, BatchExists, FileRefused, StaleState, UsageError
+from workers.errors import (
+    ApprovalRefused,
+    BatchExists,
+    FileRefused,
+    KeyChanged,
+    StaleState,
+    UsageError,
+)
 from workers.record.batches import Batch, BatchBook
 from workers.record.drafts import Drafts
 from workers.record.model import Actor
@@ -40,7 +47,8 @@ def store(
 
     Raises:
         BatchExists: the same content is stored already, or was a moment ago by someone else.
-        FileRefused: one of its reference ids was used meanwhile, or the encryption key changed.
+        FileRefused: one of its reference ids was used meanwhile.
+        KeyChanged: the encryption key was changed since the check.
     """
     if plan.known_as is not None:
         raise _stored_already(plan, plan.known_as)
@@ -63,7 +71,7 @@ def store(
             mapping=plan.options.mapping,
         )
     except StaleState as stale:
-        raise FileRefused(
+        raise KeyChanged(
             f"{plan.path.name}: {stale}; nothing was stored, run the command again"
         ) from None
     except IntegrityError:

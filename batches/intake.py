@@ -33,6 +33,7 @@ from workers.errors import (
     BrokerUnreachable,
     FileRefused,
     FileUnreadable,
+    KeyChanged,
     PaybatchError,
     ProviderUnreachable,
 )
@@ -82,7 +83,7 @@ class Intake:
 
     def take(self, run: Run, entry: Entry, *, late: bool) -> File | None:
         """Check a complete file, and store it or refuse it; None: it is not there any more, or it
-        was changed meanwhile.
+        or the encryption key was changed meanwhile, so the next look takes it.
 
         Args:
             late: it came after the cut-off, and a person decides about it.
@@ -139,7 +140,7 @@ class Intake:
 
     def _check(
         self, file: File, path: Path, count: int | None, sums: tuple[Money, ...], *, late: bool
-    ) -> File:
+    ) -> File | None:
         options = Options(
             account=self.account,
             valid_rows_only=self.schedule.valid_rows_only,
@@ -162,7 +163,7 @@ class Intake:
             return self._refuse(file, _why_refused(plan), path.parent, plan.faults)
         return self._store(file, plan, preflight, late=late)
 
-    def _store(self, file: File, plan: Plan, preflight: Preflight, *, late: bool) -> File:
+    def _store(self, file: File, plan: Plan, preflight: Preflight, *, late: bool) -> File | None:
         file = self.book.note(file, fate="storing", plan_hash=plan.content_hash)
         room = plan.path.parent
         self._have_time(plan.valid)
@@ -171,6 +172,10 @@ class Intake:
         except BatchExists as exists:
             batch = approval.find(exists.batch_id, preflight.book)
             return self._known(file, batch, room, late=late)
+        except KeyChanged as error:
+            # Nothing is wrong with the file.
+            self.book.note(file, fate="taken", plan_hash=None, reason=str(error))
+            return None
         except FileRefused as error:
             return self._refuse(file, str(error), room)
         return self._stored(file, batch_id, late=late)
@@ -182,15 +187,26 @@ class Intake:
             self.book.renew(self.schedule.name, until)
 
     def _stored(self, file: File, batch_id: str, *, late: bool) -> File:
-        """Note a file's batch, and have it approved if that needs nobody."""
+        """Note a file's batch, and have it approved if that needs nobody.
+
+        What a person turned down is not paid by itself because it came once more.
+        """
         waits_for, reason = "person", "waits for approval"
+        before = self._turned_down(batch_id)
         if late:
             reason = "came after the cut-off, and waits for approval"
+        elif before is not None:
+            reason = f"was {before.decision} before, as batch {before.id}, and waits for approval"
         elif self.schedule.approval == "automatic":
             waits_for, reason = "automatic", "waits for its automatic approval"
         return self.book.note(
             file, fate="waiting", batch_id=batch_id, waits_for=waits_for, reason=reason
         )
+
+    def _turned_down(self, batch_id: str) -> Batch | None:
+        batches = BatchBook(self.runtime.store)
+        batch = approval.find(batch_id, batches)
+        return batches.turned_down(batch.content_hash, batch.file_hash)
 
     def _known(self, file: File, batch: Batch, room: Path, *, late: bool) -> File:
         """A file whose content is stored: by us, and a crash kept us from noting it; or twice."""
@@ -299,6 +315,9 @@ class Intake:
         """Carry on with a file that was being stored: find its batch, or have it taken anew."""
         batches = BatchBook(self.runtime.store)
         batch = batches.by_content(file.plan_hash) if file.plan_hash else None
+        if batch is None and file.plan_hash:
+            # A person may have turned it down meanwhile: then it is not stored anew.
+            batch = batches.turned_down(file.plan_hash)
         ours = batch is not None and batch.made_by == self.schedule.actor
         if batch is None or not ours or self.book.owner(batch.id) is not None:
             return self.book.note(file, fate="taken", plan_hash=None)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batches import approval, control
-from batches.intake import forget_rooms
+from batches.intake import Intake, forget_rooms
 from batches.preflight import Options, Preflight
 from tests.batches.settlement_world import MONDAY, SettlementWorld, rows, settlement_world
-from tests.worlds import CHECKER, MAKER
+from tests.workers.crash_world import Died
+from tests.worlds import CHECKER, KEY, MAKER
+from workers.record.keys import new_key_text
+from workers.record.model import Actor
+from workers.record.rotation import Rotation
+from workers.record.vault import Vault
+from workers.runtime import Runtime
 
 TUESDAY = date(2026, 3, 3)
 
@@ -242,6 +249,97 @@ def test_a_refused_file_may_be_delivered_again(world: SettlementWorld) -> None:
     world.deliver("a.csv", rows(1, 2))
     world.settle()
     assert world.fates(date(2026, 3, 4)) == {"a.csv": "approved"}
+
+
+def test_what_a_person_turned_down_is_not_approved_by_itself_when_it_comes_again(
+    world: SettlementWorld,
+) -> None:
+    world.deliver("a.csv", rows(1, 2))
+    world.at("02T02:30")
+    world.settle()
+    cancelled = world.batch("a.csv")
+    control.cancel(cancelled.id, world.runtime, CHECKER, "the wrong month")
+    world.at("03T02:30")
+    world.deliver("a.csv", rows(1, 2))
+    world.settle()
+    [file] = world.files(TUESDAY)
+    assert (file.fate, file.waits_for) == ("waiting", "person")
+    assert f"was cancelled before, as batch {cancelled.id}" in (file.reason or "")
+    world.pay()
+    assert world.paid() == {}
+    world.approve(world.batch("a.csv", TUESDAY).id)
+    world.pay()
+    assert world.paid() == {"T-0001": 1, "T-0002": 1}
+
+
+def test_of_what_was_cancelled_half_way_the_rest_waits_for_a_person_too(tmp_path: Path) -> None:
+    with settlement_world(tmp_path, valid_rows_only=True) as world:
+        world.deliver("a.csv", rows(1, 2))
+        world.at("02T02:30")
+        world.settle()
+        first = world.batch("a.csv")
+        with world.runtime.database.write() as connection:
+            connection.exec_driver_sql(
+                "UPDATE payouts SET state = 'paid' WHERE reference_id = 'T-0001'"
+            )
+        control.cancel(first.id, world.runtime, CHECKER, "")
+        world.at("03T02:30")
+        world.deliver("a.csv", rows(1, 2))
+        world.settle()
+        [file] = world.files(TUESDAY)
+        assert (file.fate, file.waits_for) == ("waiting", "person")
+        assert world.batch("a.csv", TUESDAY).rows == 1
+
+
+@pytest.mark.parametrize("decide", [control.cancel, control.reject])
+def test_a_batch_that_is_turned_down_before_its_dead_worker_noted_it_is_not_stored_anew(
+    world: SettlementWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    decide: Callable[[str, Runtime, Actor, str], object],
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    world.deliver("a.csv", rows(1, 2))
+    world.at("02T02:30")
+    with monkeypatch.context() as patch:
+        patch.setattr(Intake, "_stored", die)
+        with pytest.raises(Died):
+            world.settle()
+    [batch] = world.made()
+    decide(batch.id, world.runtime, CHECKER, "the wrong month")
+    world.settle()
+    [file] = world.files()
+    assert (file.fate, file.place, file.batch_id) == ("rejected", "refused", batch.id)
+    assert [one.id for one in world.made()] == [batch.id]
+    world.pay()
+    assert world.paid() == {}
+
+
+def test_a_key_that_is_changed_between_check_and_storing_refuses_no_file(
+    world: SettlementWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Vault.from_text(KEY, new_key_text())
+    world.runtime.store.vault = both
+    store, begun = approval.store, []
+
+    def stored(*given: Any) -> str:
+        if not begun:
+            begun.append(True)
+            Rotation(world.runtime.database, both, both.known_ids[1], world.clock).begin()
+        return store(*given)
+
+    monkeypatch.setattr(approval, "store", stored)
+    world.deliver("a.csv", rows(1, 2))
+    world.at("02T02:30")
+    world.settle()
+    [file] = world.files()
+    assert (file.fate, file.place, world.lying()) == ("taken", "inbox", ["a.csv"])
+    assert world.outcomes() == {str(MONDAY): "open"}
+    world.settle()
+    assert world.fates() == {"a.csv": "approved"}
+    world.pay()
+    assert world.paid() == {"T-0001": 1, "T-0002": 1}
 
 
 # --- waiting ---

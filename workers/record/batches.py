@@ -21,6 +21,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -235,6 +236,19 @@ class BatchBook(Answers):
         latest = (
             select(batches)
             .where(batches.c.file_hash == file_hash, batches.c.decision == "cancelled")
+            .order_by(batches.c.made_at.desc())
+            .limit(1)
+        )
+        with self.database.read() as connection:
+            row = connection.execute(latest).one_or_none()
+        return None if row is None else _batch_of(row)
+
+    def turned_down(self, content_hash: str, file_hash: str = "") -> Batch | None:
+        """The latest batch of the same content, or of the same file, that a person turned down."""
+        same = or_(batches.c.content_hash == content_hash, batches.c.file_hash == file_hash)
+        latest = (
+            select(batches)
+            .where(same, batches.c.decision.in_(["rejected", "cancelled"]))
             .order_by(batches.c.made_at.desc())
             .limit(1)
         )
