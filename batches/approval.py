@@ -29,6 +29,9 @@ from workers.settings import Settings
 
 # Other approvals may come between reading a balance and promising it: so often, then give up.
 APPROVE_TRIES = 10
+# After so many of them it lets none come between any more: where small batches are approved all the
+# time, a large one, whose rows take minutes to seal, would never be.
+PATIENT_TRIES = 2
 
 
 def store(
@@ -137,7 +140,7 @@ def approve(
     book = BatchBook(runtime.store)
     batch = find(batch_id, book)
     names = accounts_of(batch, book, runtime)
-    for _ in range(APPROVE_TRIES):
+    for tried in range(APPROVE_TRIES):
         seen = {name: runtime.book.approvals(name) for name in names}
         approved = book.approve(
             batch,
@@ -147,6 +150,7 @@ def approve(
             approvals_seen=seen,
             progress=progress,
             two_people=runtime.settings.approvals == 2,
+            patient=tried < PATIENT_TRIES,
         )
         if approved:
             return find(batch.id, book)

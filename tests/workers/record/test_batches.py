@@ -18,7 +18,7 @@ from workers.record.batches import Batch, NewRow
 from workers.record.model import Order
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome, State, Step
-from workers.record.tables import batches, payout_events, payouts
+from workers.record.tables import accounts, batches, payout_events, payouts
 
 EUR = Currency.of("EUR")
 
@@ -278,6 +278,27 @@ def test_an_approval_that_came_between_undoes_ours_whole(record: Record) -> None
     assert approve(record, batch, approvals_seen=seen) is False
     assert number_of(record, payout_events) == events
     assert approve(record, batch, approvals_seen={"main": record.book.approvals("main")})
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_who_is_not_patient_lets_no_approval_come_between(record: Record, patient: bool) -> None:
+    batch = draft(record, order())
+    seen = {"main": record.book.approvals("main")}
+    locked = []
+
+    def while_sealing(_rows: int) -> None:
+        asked = select(accounts.c.name).where(accounts.c.name == "main")
+        with record.database.read() as connection:
+            free = connection.execute(asked.with_for_update(skip_locked=True)).first()
+        locked.append(free is None)
+
+    given: dict[str, Any] = {"approvals_seen": seen, "patient": patient}
+    assert approve(record, batch, progress=while_sealing, **given)
+    # SQLite has one writer: there nobody can come between.
+    assert locked == [not patient and not record.database.is_sqlite]
+    late = draft(record, order())
+    assert approve(record, late, approvals_seen=seen, patient=patient) is False
+    assert record.book.approvals("main") == seen["main"] + 1
 
 
 def test_two_batches_cannot_both_spend_the_last_coin(record: Record) -> None:
