@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from batches.approval import find
 from batches.people import Duty, may, permit
-from workers.errors import StaleState, UsageError
+from workers.errors import ApprovalRefused, StaleState, UsageError
 from workers.record.batches import Batch, BatchBook
 from workers.record.decisions import CHUNK_ROWS, Resolution
 from workers.record.model import Actor
@@ -37,12 +37,19 @@ def reject(
 ) -> int:
     """Turn a draft batch down; the number of payouts withdrawn.
 
+    Done again, it carries on where it was interrupted, and says that it is decided.
+
     Raises:
         UsageError: no such batch.
         ApprovalRefused: it is decided already.
     """
     batch = find(batch_id, BatchBook(runtime.store))
-    runtime.decisions.reject(batch.id, actor, runtime.clock.now(), reason or None)
+    try:
+        runtime.decisions.reject(batch.id, actor, runtime.clock.now(), reason or None)
+    except ApprovalRefused:
+        # Without workers no sweep does it, and its reference ids would stay taken.
+        _followed(batch, runtime, progress)
+        raise
     return _followed(batch, runtime, progress).get(State.CANCELLED, 0)
 
 

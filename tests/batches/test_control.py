@@ -19,9 +19,9 @@ from tests.batches.cli_world import (
     usd_row,
 )
 from tests.conftest_servers import PostgresServer, postgres_server
-from tests.worlds import KEY, Post, order, settings, stored
+from tests.worlds import CHECKER, KEY, Post, order, settings, stored
 from workers import sweep
-from workers.errors import NotAllowed, UsageError
+from workers.errors import ApprovalRefused, NotAllowed, UsageError
 from workers.record import decisions
 from workers.record.batches import BatchBook
 from workers.record.status import State
@@ -187,4 +187,19 @@ def test_a_payout_that_somebody_has_just_settled_is_told_in_a_sentence(
         control.resolve(
             row.reference_id, "paid", runtime, actor=operator(), reason="x", account=None
         )
+    runtime.close()
+
+
+def test_a_rejection_that_was_interrupted_is_carried_on_when_it_is_made_again(
+    tmp_path: Path,
+) -> None:
+    runtime = Runtime.open(settings(tmp_path))
+    book = BatchBook(runtime.store)
+    batch = stored(book, [order()], now=runtime.clock.now())
+    # It ended before a row followed, and where nobody pays there is no sweep.
+    runtime.decisions.reject(batch, CHECKER, runtime.clock.now())
+    assert book.counts(batch) == {State.DRAFT: 1}
+    with pytest.raises(ApprovalRefused, match="decided already"):
+        control.reject(batch, runtime, CHECKER, "")
+    assert book.counts(batch) == {State.CANCELLED: 1}
     runtime.close()
