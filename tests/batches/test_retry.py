@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batches import approval
+from batches import approval, control
 from batches.retry import retry
 from tests.workers.record.conftest import together
 from tests.worlds import USD, order, settings, stored
@@ -112,6 +112,30 @@ def test_a_rejected_retry_leaves_the_lines_to_the_next(runtime: Runtime) -> None
         pass
     second = retry(parent, runtime, ANN)
     assert [one.reference_id for one in orders_of(runtime, second)] == ["A-r2"]
+    runtime.close()
+
+
+def test_a_retry_that_was_cancelled_once_it_was_tried_leaves_the_lines_to_the_next(
+    runtime: Runtime,
+) -> None:
+    parent = approved(runtime, order(reference_id="A"))
+    fail(runtime, parent, 1)
+    first = retry(parent, runtime, ANN)
+    _approve(runtime, first.id)
+    [row] = BatchBook(runtime.store).each(first.id)
+    claim = runtime.store.claim(row.id, runtime.policies, runtime.clock.now())
+    assert claim is not None
+    # Proved not sent, and then withdrawn.
+    reply, used = Reply(outcome=Outcome.NOT_SENT), runtime.policies["main"]
+    runtime.store.record(claim.payout, Step.CREATE, reply, used, runtime.clock.now())
+    control.cancel(first.id, runtime, ANN, "")
+    assert BatchBook(runtime.store).counts(first.id) == {State.CANCELLED: 1}
+    second = retry(parent, runtime, ANN)
+    again = [(one.reference_id, one.replaces) for one in orders_of(runtime, second)]
+    # The reference id that was tried is used for ever.
+    assert again == [("A-r3", "A")]
+    with pytest.raises(UsageError, match="paid again already"):
+        retry(parent, runtime, ANN)
     runtime.close()
 
 

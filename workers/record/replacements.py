@@ -66,7 +66,9 @@ def _tips(connection: Connection, rows: Sequence[Row[Any]]) -> Mapping[int, int]
     family = _descendants(connection, [_name(row) for row in rows])
     return {
         row.id: max(
-            [row, *family[_name(row)]], key=lambda each: (each.state not in DEAD, each.id)
+            # What was withdrawn, though it was tried, leaves the line to whoever comes next.
+            [row, *family[_name(row)]],
+            key=lambda each: (each.state not in DEAD, each.state == State.FAILED, each.id),
         ).id
         for row in rows
     }
