@@ -55,3 +55,10 @@ def test_a_file_that_cannot_be_opened_is_told_as_the_docs_have_it(tmp_path: Path
             assert "none.csv does not exist; check its name and folder" in told
             told = world.paybatch(command, "folder.csv", code=3).err
             assert "folder.csv is a folder; name the file in it" in told
+
+
+def test_a_database_in_a_folder_that_is_not_there_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.env["PAYBATCH_DATABASE_URL"] = f"sqlite:///{tmp_path}/none/p.db"
+        told = world.paybatch("status", code=2).err
+        assert "none cannot hold the database and its key (No such file or directory)" in told
