@@ -321,6 +321,9 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
     with record(Duty.PREPARE if failed else Duty.LOOK) as runtime:
         book = BatchBook(runtime.store)
         found = approval.find(batch, book)
+        if out.name == found.file_name and out.exists():
+            # It is the input itself, or looks like it: the only copy of what was to be paid.
+            raise UsageError(f"{out} has the name of the batch's input; name another file")
         if failed:
             count = results.write_failed(found, book, out, reference_id_chars_max(runtime))
         else:

@@ -9,6 +9,7 @@ import click
 
 from batches import approval, control, local, screens
 from batches.command import (
+    NO_REASON,
     account_of,
     account_option,
     json_option,
@@ -198,6 +199,8 @@ def resolve(
 
     With approvals = 2 the first person proposes, and a second one who decides the same settles it.
     """
+    if not reason.strip():
+        raise UsageError(NO_REASON)
     with record(Duty.DECIDE) as runtime:
         actor = operator()
         found = control.resolve(

@@ -9,7 +9,14 @@ from pathlib import Path
 import click
 
 from batches import local, screens
-from batches.command import account_of, account_option, json_option, print_json, record
+from batches.command import (
+    NO_REASON,
+    account_of,
+    account_option,
+    json_option,
+    print_json,
+    record,
+)
 from batches.people import Duty, operator
 from batches.reconciliation import Break, Comparison, Kind, Reconciliation
 from batches.reports import check_target, write_table
@@ -40,6 +47,8 @@ def freeze(account: str | None, reason: str, as_json: bool) -> int:
     To be run after a backup was restored, before anything else. What is open is still asked about;
     nothing is created or released until `paybatch reconcile` and `paybatch resume`.
     """
+    if not reason.strip():
+        raise UsageError(NO_REASON)
     with record(Duty.FREEZE) as runtime:
         if account is not None and account not in runtime.accounts:
             known = ", ".join(sorted(runtime.accounts))

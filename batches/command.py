@@ -24,6 +24,8 @@ from workers.settings import SANDBOX, Settings
 
 _Command = Callable[..., Any]
 
+NO_REASON = "--reason is empty: say why, for the record"
+
 
 def file_options(command: _Command) -> _Command:
     for option in (

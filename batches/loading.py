@@ -7,6 +7,7 @@ machine, and whatever a parser trips over becomes one sentence for the person wh
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import warnings
@@ -212,6 +213,20 @@ def _suffix_of_readable(path: Path, limits: Limits) -> str:
     if suffix not in _SOURCES:
         hint = "save it as .xlsx" if suffix.startswith(".xl") else "save it as CSV (UTF-8)"
         raise refusal(path, f"does not end in .csv, .parquet or .xlsx; {hint}")
+    found = opened(path)
+    if found.st_size == 0:
+        raise refusal(path, "is empty; expected a header and one row for each payout")
+    if found.st_size > limits.bytes_max:
+        raise over(path, f"{found.st_size:,} bytes, more than {limits.bytes_max:,}", "bytes_max")
+    return suffix
+
+
+def opened(path: Path) -> os.stat_result:
+    """What the system says of the file, which was opened to see whether it can be read.
+
+    Raises:
+        FileUnreadable: it is not there, is no ordinary file, or may not be read.
+    """
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
@@ -224,11 +239,7 @@ def _suffix_of_readable(path: Path, limits: Limits) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise refusal(path, f"cannot be opened ({reason}); check its name and rights") from error
-    if found.st_size == 0:
-        raise refusal(path, "is empty; expected a header and one row for each payout")
-    if found.st_size > limits.bytes_max:
-        raise over(path, f"{found.st_size:,} bytes, more than {limits.bytes_max:,}", "bytes_max")
-    return suffix
+    return found
 
 
 @contextmanager

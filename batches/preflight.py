@@ -24,7 +24,7 @@ from batches.controls import Controls
 from batches.faultbook import FaultBook
 from batches.faults import Fault, FaultKind
 from batches.history import History
-from batches.loading import MARK_HEX, MARK_START, Limits, Sheet, open_sheet
+from batches.loading import MARK_HEX, MARK_START, Limits, Sheet, open_sheet, opened
 from batches.repeats import Repeats
 from workers.errors import AccountFault, FileUnreadable, ProviderUnreachable, UsageError
 from workers.providers.port import DryRunner, Service
@@ -287,12 +287,13 @@ class Preflight:
         digest = hashlib.sha256(
             json.dumps([*read_with, sorted(self.options.mapping.items())]).encode()
         )
+        opened(path)
         try:
             with path.open("rb") as file:
                 while part := file.read(1 << 20):
                     digest.update(part)
         except OSError as error:
-            raise FileUnreadable(f"{path}: {error.strerror}") from error
+            raise FileUnreadable(f"{path.name} cannot be read ({error.strerror})") from error
         return digest.hexdigest()
 
     def _checker(self) -> RowChecker:

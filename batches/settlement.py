@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 # A worker that is not heard of for so long has died: another carries on.
 CLAIM_S = 30
 RENEW_S = 8
+NO_SCHEDULES = "there are no [[schedules]] in the settings; docs/settlement.md tells of them"
 # What one look takes; the next one takes the rest.
 FILES_MAX = 1_000
 
@@ -60,8 +61,10 @@ def schedules_named(name: str | None, runtime: Runtime) -> Sequence[Schedule]:
         UsageError: there is none.
     """
     found = [one for one in runtime.settings.schedules if name in (None, one.name)]
+    if not runtime.settings.schedules:
+        raise UsageError(NO_SCHEDULES)
     if not found:
-        known = ", ".join(one.name for one in runtime.settings.schedules) or "there are none"
+        known = ", ".join(one.name for one in runtime.settings.schedules)
         raise UsageError(f"no schedule {name!r} in [[schedules]] of the settings: {known}")
     return found
 

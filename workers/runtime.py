@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from workers.clock import Clock, SharedClock, SystemClock
-from workers.errors import VaultError
+from workers.errors import UsageError, VaultError
 from workers.pace import AccountGate, Slots, shares
 from workers.providers.port import Capabilities, Provider, digest_of, load_provider
 from workers.providers.transport import Transport
@@ -185,4 +185,10 @@ def _vault(settings: Settings, database: Database) -> Vault:
         return Vault.from_text(settings.encryption_key.get_secret_value(), *old)
     if database.path is None:
         raise VaultError("encryption_key is required with this database")
-    return Vault.beside(database.path)
+    try:
+        return Vault.beside(database.path)
+    except (FileNotFoundError, PermissionError) as error:
+        raise UsageError(
+            f"{database.path.parent} cannot hold the database and its key ({error.strerror});"
+            " mend the folder, or name another in database_url"
+        ) from error

@@ -347,3 +347,11 @@ def test_resume_takes_a_batch_or_an_account(tmp_path: Path) -> None:
         told = world.paybatch("resume", "BATCH", "--account", "main", code=2).err
         assert "either a BATCH or an --account" in told
         assert "Account main is not paused" in world.paybatch("resume", "--account", "main").out
+
+
+@pytest.mark.parametrize(
+    "command", [("resolve", "SAL-1", "--as", "paid"), ("freeze",)], ids=["resolve", "freeze"]
+)
+def test_a_decision_without_a_reason_is_not_taken(tmp_path: Path, command: tuple[str, ...]) -> None:
+    world = World(tmp_path)
+    assert "--reason is empty" in world.paybatch(*command, "--reason", " ", code=2).err

@@ -260,3 +260,8 @@ def test_wrong_settings_are_told_before_anything_is_done(tmp_path: Path) -> None
         assert "schedules.0.time: expected a time of day" in told
         assert "schedules.0.account: 'eu' is none of [accounts]: main" in told
         assert until(lambda: not (world.folder / "paybatch.db").exists())
+
+
+def test_settle_without_any_schedule_says_so(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        assert "there are no [[schedules]]" in world.paybatch("settle", code=2).err
