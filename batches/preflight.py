@@ -293,7 +293,7 @@ class Preflight:
                 while part := file.read(1 << 20):
                     digest.update(part)
         except OSError as error:
-            raise FileUnreadable(f"{path.name} cannot be read ({error.strerror})") from error
+            raise FileUnreadable(f"{path}: {error.strerror}") from error
         return digest.hexdigest()
 
     def _checker(self) -> RowChecker:
