@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "payroll-walkthrough.md"
 BIN = Path(sys.executable).parent
@@ -129,5 +131,6 @@ def typed(text: str) -> Iterator[tuple[str, list[str]]]:
         yield command, [line.rstrip() for line in shown]
 
 
+@pytest.mark.timeout(600)
 def test_the_page_can_be_followed_word_by_word(tmp_path: Path) -> None:
     assert Walk(tmp_path).follow(PAGE.read_text(encoding="utf-8")) >= 15

@@ -135,6 +135,7 @@ def keyed(
             server.drop(url)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_clusters_key_is_changed_though_a_worker_does_not_know_the_new_one(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -169,6 +169,7 @@ def peaks_of(large: Large, file: Path) -> Mapping[str, int]:
         }
 
 
+@pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_rows(large: Large, tmp_path: Path) -> None:
     peaks = []
     for count in (2_500, 12_500):

@@ -161,6 +161,7 @@ def receive(run: Run) -> tuple[subprocess.Popen[bytes], str]:
     return process, out.read_text().split()[3].removesuffix("/webhooks/ACCOUNT")
 
 
+@pytest.mark.timeout(600)
 def test_no_secret_of_a_whole_run_is_left_anywhere(cluster: Cluster) -> None:
     run, given = Run(cluster.world), given_rows()
     world = run.world

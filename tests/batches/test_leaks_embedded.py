@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests import leaks
 from tests.batches.cli_world import API_KEY, provided, until
 from tests.batches.test_leaks import left_behind, secrets_of
@@ -19,6 +21,7 @@ from tests.batches.test_leaks_cluster import (
 )
 
 
+@pytest.mark.timeout(600)
 def test_no_secret_is_left_by_a_run_whose_adapter_fails_in_the_middle(tmp_path: Path) -> None:
     with provided(tmp_path) as (world, _):
         with_second(world, "crashing")
