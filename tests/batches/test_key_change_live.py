@@ -167,7 +167,7 @@ def test_a_clusters_key_is_changed_though_a_worker_does_not_know_the_new_one(
         assert (told["from"], told["to"]) == (OLD, NEW)
         assert told["broken_seals"] == [EDITED]
         assert told["damaged"] == []
-        until(lambda: set(record.states()) == {"draft", "paid", "held"}, limit_s=90)
+        until(lambda: set(record.states()) == {"draft", "paid", "held"}, limit_s=300)
         assert keys_of(world) == {NEW}
         check_ended(world, cluster.provider, batch)
         check_repeats(world, "again.csv", 1)
