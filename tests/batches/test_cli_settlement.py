@@ -201,8 +201,9 @@ def test_without_schedules_the_commands_say_so(tmp_path: Path) -> None:
     with provided(tmp_path) as (world, _):
         assert "docs/settlement.md tells of them" in world.paybatch("schedules").out
         assert world.paybatch("schedules", "--json").json == {"schedules": []}
-        assert "there are none" in world.paybatch("settle", "--schedule", "x", code=2).err
-        assert "there are none" in world.paybatch("settle", code=2).err
+        told = "there are no [[schedules]] in the settings"
+        assert told in world.paybatch("settle", "--schedule", "x", code=2).err
+        assert told in world.paybatch("settle", code=2).err
 
 
 def test_schedules_lists_the_next_the_last_and_the_missed_runs(
