@@ -38,6 +38,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -112,6 +113,13 @@ class Database:
             event.listen(self.engine, "connect", _postgres_opened)
             event.listen(self.engine, "handle_error", _without_details)
         self._writer = self.engine.execution_options(writes=True)
+        self._by_key: Engine = self._writer
+        if not self.is_sqlite:
+            by_key = create_engine(url, **options)
+            event.listen(by_key, "connect", _postgres_opened)
+            event.listen(by_key, "connect", _finds_by_key)
+            event.listen(by_key, "handle_error", _without_details)
+            self._by_key = by_key
         # The schema's revision when `prepare` came to it; None: there was none.
         self.revision_found: str | None = None
 
@@ -145,13 +153,18 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on any error.
+
+        Args:
+            by_key: it finds every row by its key; PostgreSQL then never goes through a whole table,
+                whatever it believed of the table's size when it planned a statement.
 
         An error from the commit itself leaves open whether it took effect; the caller must then
         act as if it may have.
         """
-        with self._write_lock, self._writer.begin() as connection:
+        engine = self._by_key if by_key else self._writer
+        with self._write_lock, engine.begin() as connection:
             yield connection
 
     def now(self) -> datetime:
@@ -183,11 +196,15 @@ class Database:
         finally:
             connection.close()
 
-    def among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
-        """That a column is one of some texts, however many: `TEXTS` names them, as JSON. They are
-        one parameter, so that the statement is made and planned once.
+    def among(self, column: ColumnElement[Any]) -> ColumnElement[bool]:
+        """That a column is one of some texts or numbers, however many: `TEXTS` names them, as JSON.
+        They are one parameter, so that the statement is made and planned once.
         """
         given = bindparam(TEXTS, type_=Text)
+        if not self.is_sqlite and not isinstance(column.type, Text):
+            # As an array: a planner looks each of its members up, whatever else it is asked.
+            array = cast(func.translate(given, "[]", "{}"), postgresql.ARRAY(column.type))
+            return column == func.any(array)
         listed = (
             func.json_each(given)
             if self.is_sqlite
@@ -198,6 +215,7 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+        self._by_key.dispose()
 
     @property
     def shown(self) -> str:
@@ -275,6 +293,13 @@ def _postgres_opened(connection: Any, _record: Any) -> None:
             "SELECT set_config('synchronous_commit', 'on', false)"
             " WHERE current_setting('synchronous_commit') = 'off'"
         )
+    connection.commit()
+
+
+def _finds_by_key(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        for way in ("seqscan", "hashjoin", "mergejoin"):
+            cursor.execute(f"SET enable_{way} = off")
     connection.commit()
 
 

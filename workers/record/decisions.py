@@ -32,8 +32,9 @@ from workers.errors import ApprovalRefused, StaleState
 from workers.record import history
 from workers.record.history import Action, Deed
 from workers.record.model import Actor
+from workers.record.moves import move_all
 from workers.record.status import OPEN, Move, State
-from workers.record.store import Store, move_all
+from workers.record.store import Store
 from workers.record.tables import accounts, batches, payout_events, payouts, proposals
 
 # Rows that one transaction moves: some tens of milliseconds.
