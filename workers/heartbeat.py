@@ -8,6 +8,7 @@ never depends on it.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from datetime import datetime
@@ -35,7 +36,7 @@ def keep(who: str, folder: Path, done: Any) -> None:
     except OSError as error:
         log.warning("no signs of life", extra={"reason": f"{path}: {error.strerror}"})
         return
-    left_at = time.monotonic()
+    left_at = -math.inf
 
     def sign(**_: object) -> None:
         nonlocal left_at

@@ -63,6 +63,8 @@ SQLITE_CACHE_KB = 65_536
 # The parameter of `Database.among`.
 TEXTS = "texts"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# Until the transaction ends. A plan that was made for a small table is kept when the table grows.
+_BY_KEY = "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
 # Any number, as long as every Paybatch takes the same one.
 _SCHEMA_LOCK = 5_081_119
 
@@ -113,13 +115,6 @@ class Database:
             event.listen(self.engine, "connect", _postgres_opened)
             event.listen(self.engine, "handle_error", _without_details)
         self._writer = self.engine.execution_options(writes=True)
-        self._by_key: Engine = self._writer
-        if not self.is_sqlite:
-            by_key = create_engine(url, **options)
-            event.listen(by_key, "connect", _postgres_opened)
-            event.listen(by_key, "connect", _finds_by_key)
-            event.listen(by_key, "handle_error", _without_details)
-            self._by_key = by_key
         # The schema's revision when `prepare` came to it; None: there was none.
         self.revision_found: str | None = None
 
@@ -163,8 +158,9 @@ class Database:
         An error from the commit itself leaves open whether it took effect; the caller must then
         act as if it may have.
         """
-        engine = self._by_key if by_key else self._writer
-        with self._write_lock, engine.begin() as connection:
+        with self._write_lock, self._writer.begin() as connection:
+            if by_key and not self.is_sqlite:
+                connection.exec_driver_sql(_BY_KEY)
             yield connection
 
     def now(self) -> datetime:
@@ -215,7 +211,6 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-        self._by_key.dispose()
 
     @property
     def shown(self) -> str:
@@ -293,13 +288,6 @@ def _postgres_opened(connection: Any, _record: Any) -> None:
             "SELECT set_config('synchronous_commit', 'on', false)"
             " WHERE current_setting('synchronous_commit') = 'off'"
         )
-    connection.commit()
-
-
-def _finds_by_key(connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        for way in ("seqscan", "hashjoin", "mergejoin"):
-            cursor.execute(f"SET enable_{way} = off")
     connection.commit()
 
 

@@ -151,7 +151,7 @@ class Store:
             payout = replace(payout, doubted_at=doubted_at)
             return Recorded(payout, verdict.next_step, verdict.wait_s)
         told = _Told(payout, reply, verdict, policy, now, here=here)
-        if here and _would_be_said_again(payout, verdict):
+        if here and reply.warning is None and _would_be_said_again(payout, verdict):
             change, recorded = _meant(told)
             return replace(recorded, payout=replace(recorded.payout, untold=change))
         stored: Recorded = self._together.take_part(told)
