@@ -52,6 +52,7 @@ from batches.run import Choices, pay, run_file
 from batches.summary import summarise
 from workers.errors import PaybatchError, UsageError
 from workers.record.batches import BatchBook
+from workers.words import number_of
 
 INTERRUPTED = 130
 LATEST_SHOWN = 10
@@ -203,7 +204,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
         screens.say("No faults." if not plan.uncovered else "No faults, but not enough money.")
     if written:
         screens.say(
-            f"Faulty rows to correct: {errors} ({written:,} rows){same_way(options.mapping)}"
+            f"Faulty rows to correct: {errors} ({number_of(written, 'row')})"
+            f"{same_way(options.mapping)}"
         )
     return code
 
@@ -332,7 +334,7 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
     if as_json:
         print_json({"batch_id": found.id, "rows": count, "results": str(out)})
     else:
-        screens.say(f"{screens.rows_of(count)} in {out}")
+        screens.say(f"{number_of(count, 'row')} in {out}")
         if failed and count:
             screens.say(
                 "Correct them and submit the file; each names the payout it replaces"

@@ -25,6 +25,7 @@ from batches.retry import retry as retry_batch
 from workers.errors import UsageError
 from workers.record.batches import BatchBook
 from workers.record.status import State
+from workers.words import number_of
 
 reason_option = click.option("--reason", default="", help="Why, for the record.")
 
@@ -66,7 +67,9 @@ def reject(batch: str, reason: str, as_json: bool) -> int:
     if as_json:
         print_json({"batch_id": batch.upper(), "state": "rejected", "withdrawn": count})
     else:
-        screens.say(f"Batch {batch.upper()} is rejected; {count:,} payouts withdrawn, none sent.")
+        screens.say(
+            f"Batch {batch.upper()} is rejected; {number_of(count, 'payout')} withdrawn, none sent."
+        )
     return 0
 
 
@@ -153,7 +156,7 @@ def cancel(batch: str, reason: str, as_json: bool) -> int:
         print_json({"batch_id": batch.upper(), "state": "cancelled", "counts": found})
         return 0
     withdrawn = counts.get(State.CANCELLED, 0)
-    screens.say(f"Batch {batch.upper()} is cancelled; {withdrawn:,} payouts withdrawn.")
+    screens.say(f"Batch {batch.upper()} is cancelled; {number_of(withdrawn, 'payout')} withdrawn.")
     rest = [
         f"{counts[state]:,} {screens.WORDS[state]}"
         for state in State
@@ -179,7 +182,8 @@ def retry(batch: str, as_json: bool) -> int:
         print_json(facts | {"state": child.decision})
         return 0
     screens.say(
-        f"Stored as batch {child.id}: {child.rows:,} failed lines of batch {child.child_of}, each"
+        f"Stored as batch {child.id}: {number_of(child.rows, 'failed line')} of batch"
+        f" {child.child_of}, each"
         " with a new reference id."
     )
     screens.say(next_after(child.id, child.decision, settings))

@@ -21,6 +21,7 @@ from batches.people import Duty, operator
 from batches.reconciliation import Break, Comparison, Kind, Reconciliation
 from batches.reports import check_target, write_table
 from workers.errors import UsageError
+from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ def reconcile(account: str | None, first: str, last: str, out: Path | None, as_j
 def _show(found: Reconciliation, comparison: Comparison) -> None:
     screens.say(
         f"Account {found.account}, from {screens.clock_time(found.since)} to"
-        f" {screens.clock_time(found.until)}: the provider lists {found.listed:,} payouts"
+        f" {screens.clock_time(found.until)}: the provider lists"
+        f" {number_of(found.listed, 'payout')}"
     )
     counts = [("the same on both sides", f"{found.matches:,}")]
     if found.still_open:

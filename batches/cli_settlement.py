@@ -25,6 +25,7 @@ from workers.record.status import FINAL, State
 from workers.runtime import Runtime
 from workers.schedules import Schedule
 from workers.standing import Standing, standings
+from workers.words import number_of
 
 # Between two looks.
 WAIT_S = 1
@@ -143,7 +144,9 @@ def _show(looks: Sequence[Settled]) -> None:
         for file in one.files:
             screens.say(f"  {_said(file)}")
         if one.unripe:
-            screens.say(f"  {one.unripe:,} files are still being written; they are taken later.")
+            screens.say(
+                f"  {number_of(one.unripe, 'file')} still being written, to be taken later."
+            )
     if any(one.runs for one in looks):
         folders = sorted({one.schedule.reports_folder for one in looks if one.runs})
         screens.say(f"Reports: {', '.join(folders)}")

@@ -43,6 +43,7 @@ from workers.record.money import Money
 from workers.record.runs import File, Run, RunBook
 from workers.runtime import Runtime
 from workers.schedules import Schedule
+from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -380,7 +381,7 @@ def _why_refused(plan: Plan) -> str:
         return f"{plan.path.name}: {'; '.join(plan.contradictions)}"
     lines = sum(1 for _ in plan.faults.lines())
     counted = ", ".join(map(str, plan.faults.counts))
-    return f"{plan.path.name} has faults in {lines:,} of {plan.rows:,} rows: {counted}"
+    return f"{plan.path.name} has faults in {lines:,} of {number_of(plan.rows, 'row')}: {counted}"
 
 
 def _lines(reason: str, faults: FaultBook) -> Sequence[str]:

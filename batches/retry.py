@@ -22,6 +22,7 @@ from workers.record.model import Actor, ContentHash
 from workers.record.money import Money
 from workers.record.status import State
 from workers.runtime import Runtime
+from workers.words import number_of
 
 
 def retry(batch_id: str, runtime: Runtime, actor: Actor) -> Batch:
@@ -111,6 +112,6 @@ def _nothing(parent: Batch, book: BatchBook) -> str:
         if deed.action == Action.RETRIED
     ]
     return (
-        f"batch {parent.id}: its {failed:,} failed payouts are paid again already"
+        f"batch {parent.id}: what failed of it ({number_of(failed, 'payout')}) is paid again already"
         f" ({', '.join(done) or 'by another batch'}); nothing was stored"
     )

@@ -24,6 +24,7 @@ from workers.providers.port import Service
 from workers.record.accounts import PROBED, Pause
 from workers.record.money import Money
 from workers.record.status import FINAL, State
+from workers.words import number_of
 
 # More than this is not read on a screen; the rest is in the file that --errors writes.
 FAULTS_SHOWN = 20
@@ -107,12 +108,7 @@ def faults(found: FaultBook, *, hint: str) -> None:
         for count in counts[:KINDS_SHOWN]:
             say(f"  {count}")
         if len(counts) > KINDS_SHOWN:
-            say(f"  ... and {len(counts) - KINDS_SHOWN:,} kinds more")
-
-
-def rows_of(number: int) -> str:
-    """So many rows, in words."""
-    return f"{number:,} row" if number == 1 else f"{number:,} rows"
+            say(f"  ... and {number_of(len(counts) - KINDS_SHOWN, 'more kind')}")
 
 
 def _payable(found: Plan) -> str:
@@ -124,7 +120,7 @@ def _payable(found: Plan) -> str:
 
 def plan(found: Plan) -> None:
     """What would be paid: per account and currency, beside the money that is there."""
-    say(f"{found.path.name}: {rows_of(found.rows)}, {_payable(found)}")
+    say(f"{found.path.name}: {number_of(found.rows, 'row')}, {_payable(found)}")
     rows = [
         (
             funds.account,
@@ -151,7 +147,7 @@ def plan(found: Plan) -> None:
     for warning in found.warnings:
         say(f"Warning: {warning}")
     if found.repeats and found.options.allow_repeats:
-        say(f"Warning: {found.repeats:,} rows repeat a payment; allowed by --allow-repeats")
+        say(f"Warning: {number_of(found.repeats, 'repeated payment')}, allowed by --allow-repeats")
     if found.estimated_s is not None and found.valid:
         say(f"Estimated time at the account's rate: about {duration(found.estimated_s)}")
     for funds in found.uncovered:
@@ -165,7 +161,7 @@ def plan(found: Plan) -> None:
 def summary(found: Summary, *, now: datetime) -> None:
     """What a batch has come to, as a payroll clerk reads it."""
     batch = found.batch
-    say(f"Batch {batch.id} ({batch.file_name}, {batch.rows:,} lines): {found.state}")
+    say(f"Batch {batch.id} ({batch.file_name}, {number_of(batch.rows, 'line')}): {found.state}")
     if batch.child_of:
         say(f"It corrects or pays again lines of batch {batch.child_of}")
     rows = []
@@ -180,8 +176,9 @@ def summary(found: Summary, *, now: datetime) -> None:
     _decided(found)
     if found.missing:
         say(
-            f"{found.missing:,} lines of this batch are no longer in the database: somebody deleted"
-            " them; compare with the file and the provider before anything else"
+            f"{number_of(found.missing, 'line')} of this batch cannot be found in the database any"
+            " more: somebody deleted them; compare with the file and the provider before anything"
+            " else"
         )
     if found.fees:
         say("Fees taken: " + ", ".join(fee.named() for fee in found.fees))

@@ -328,7 +328,13 @@ def test_the_history_is_shown_with_who_when_and_from_where(tmp_path: Path) -> No
         world.paybatch("reject", batch, "--reason", "twice the same")
         shown = world.paybatch("status", batch).out
         assert "History:" in shown
-        for told in ("stored by", "allowed by", "1 repeated payments", "rejected by", "(cli "):
+        for told in (
+            "stored by",
+            "allowed by",
+            "1 repeated payment allowed",
+            "rejected by",
+            "(cli ",
+        ):
             assert told in shown
         assert shown.count(" UTC  ") == 3
         last = world.paybatch("status", batch, "--json").json["history"][-1]

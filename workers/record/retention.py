@@ -38,6 +38,7 @@ from workers.record.tables import (
     payouts,
     webhooks,
 )
+from workers.words import number_of
 
 PAGE_ROWS = 500
 # Between two rounds, while somebody works on what is left; and how many rounds.
@@ -180,9 +181,9 @@ class Retention:
         if drafts:
             return "it waits for approval"
         if going_on:
-            return f"{going_on} payouts are still open"
+            return f"{number_of(going_on, 'payout')} still open"
         if held:
-            return f"{held} payouts need a person"
+            return f"{number_of(held, 'payout')} held, for a person to decide"
         if row.corrected_by is not None:
             return f"batch {row.corrected_by}, which corrects it, is not finished"
         if row.put_back is not None:

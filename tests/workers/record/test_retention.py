@@ -207,9 +207,9 @@ _PURGES = select(batch_events).where(batch_events.c.action.in_(["purging", "purg
     ("change", "why"),
     [
         (draft, "it waits for approval"),
-        *((state(name), "1 payouts are still open") for name in ("queued", "unknown", "creating")),
-        *((state(name), "1 payouts are still open") for name in ("created", "processing")),
-        (state("held"), "1 payouts need a person"),
+        *((state(name), "1 payout still open") for name in ("queued", "unknown", "creating")),
+        *((state(name), "1 payout still open") for name in ("created", "processing")),
+        (state("held"), "1 payout held, for a person to decide"),
         (young, "the same payments are looked for until"),
         (watched, "money that comes back is looked for until"),
         (put_back, "account main was put back"),
