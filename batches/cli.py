@@ -47,6 +47,7 @@ from batches.command import (
 from batches.formats import Limits
 from batches.people import Duty, operator, permit
 from batches.preflight import REFUSED, Preflight
+from batches.references import Gone
 from batches.reports import check_target
 from batches.run import Choices, pay, run_file
 from batches.summary import summarise
@@ -326,13 +327,16 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
         if out.name == found.file_name and out.exists():
             # It is the input itself, or looks like it: the only copy of what was to be paid.
             raise UsageError(f"{out} has the name of the batch's input; name another file")
+        gone = Gone()
         if failed:
-            count = results.write_failed(found, book, out, reference_id_chars_max(runtime))
+            chars_max = reference_id_chars_max(runtime)
+            count = results.write_failed(found, book, out, chars_max, gone)
         else:
             with screens.working("Writing", found.rows, quiet=as_json) as progress:
                 count = results.write_results(found.id, book, out, progress)
     if as_json:
-        print_json({"batch_id": found.id, "rows": count, "results": str(out)})
+        facts = {"batch_id": found.id, "rows": count, "results": str(out)}
+        print_json(facts | ({"left_out": gone.number} if failed else {}))
     else:
         screens.say(f"{number_of(count, 'row')} in {out}")
         if failed and count:
@@ -340,6 +344,8 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
                 "Correct them and submit the file; each names the payout it replaces"
                 f"{same_way(found.mapping)}."
             )
+        if gone.number:
+            screens.say(f"Left out: {gone}.")
     return 0
 
 

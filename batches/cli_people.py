@@ -21,6 +21,7 @@ from batches.command import (
 )
 from batches.people import Duty, operator
 from batches.recovery import open_account
+from batches.references import Gone
 from batches.retry import retry as retry_batch
 from workers.errors import UsageError
 from workers.record.batches import BatchBook
@@ -176,16 +177,19 @@ def retry(batch: str, as_json: bool) -> int:
     """
     settings = load_settings(duty=Duty.PREPARE)
     with local.open_runtime(settings) as opened:
-        child = retry_batch(batch, opened.runtime, operator())
+        gone = Gone()
+        child = retry_batch(batch, opened.runtime, operator(), gone)
     if as_json:
         facts = {"batch_id": child.id, "child_of": child.child_of, "rows": child.rows}
-        print_json(facts | {"state": child.decision})
+        print_json(facts | {"state": child.decision, "left_out": gone.number})
         return 0
     screens.say(
         f"Stored as batch {child.id}: {number_of(child.rows, 'failed line')} of batch"
         f" {child.child_of}, each"
         " with a new reference id."
     )
+    if gone.number:
+        screens.say(f"Left out: {gone}.")
     screens.say(next_after(child.id, child.decision, settings))
     return 0
 

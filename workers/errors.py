@@ -12,7 +12,8 @@ PaybatchError
 │   ├── FileUnreadable         the file as a whole cannot be read (3)
 │   ├── FileRefused            rows have faults, or totals do not hold (3)
 │   │   └── KeyChanged         the file is as it should be, and is to be checked once more (3)
-│   └── BatchExists            the same content has been stored before (3)
+│   ├── BatchExists            the same content has been stored before (3)
+│   └── NothingLeft            all of what is asked for is done or decided already (3)
 ├── CheckerError               whoever approves
 │   └── ApprovalRefused        the batch is not what was checked, or may not be approved (3)
 ├── OperatorError              whoever runs Paybatch
@@ -84,6 +85,12 @@ class BatchExists(MakerError):
     def __init__(self, message: str, *, batch_id: str) -> None:
         super().__init__(message)
         self.batch_id = batch_id
+
+
+class NothingLeft(MakerError):
+    """There is nothing left to do; nothing was stored and nothing was sent."""
+
+    exit_code = 3
 
 
 class CheckerError(PaybatchError):

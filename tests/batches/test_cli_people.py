@@ -190,11 +190,17 @@ def test_retry_pays_what_failed_again_and_the_parent_shows_it(tmp_path: Path) ->
         provider.mend()
         told = world.paybatch("retry", parent, "--json").json
         child = told["batch_id"]
-        assert told == {"batch_id": child, "child_of": parent, "rows": 2, "state": "draft"}
+        assert told == {
+            "batch_id": child,
+            "child_of": parent,
+            "rows": 2,
+            "state": "draft",
+            "left_out": 0,
+        }
         # Stored is not sent; and nobody stores it twice.
         assert paid_there(provider) == {"T-0002": 1}
-        again = world.paybatch("retry", parent, code=2).err
-        assert f"paid again already (as batch {child})" in again
+        again = world.paybatch("retry", parent, code=3).err
+        assert f"is paid again already, 2 payouts (as batch {child})" in again
         assert (
             world.paybatch("results", parent, "--failed", "-o", "f.csv", "--json").json["rows"] == 0
         )
@@ -214,7 +220,7 @@ def test_retry_pays_what_failed_again_and_the_parent_shows_it(tmp_path: Path) ->
         check_money([*world.read(), *world.read("parent.csv")], provider.ledger())
         assert actions(world, parent) == ["stored", "approved", "retried"]
         assert world.paybatch("status", child, "--json").json["child_of"] == parent
-        assert "nothing to pay again" in world.paybatch("retry", child, code=2).err
+        assert "nothing to pay again" in world.paybatch("retry", child, code=3).err
 
 
 def test_a_retry_that_fails_is_retried_from_either_batch_but_once(tmp_path: Path) -> None:
@@ -229,7 +235,7 @@ def test_a_retry_that_fails_is_retried_from_either_batch_but_once(tmp_path: Path
         provider.mend()
         third = str(world.paybatch("retry", parent, "--json").json["batch_id"])
         # The failed one of the child is paid again by that, too.
-        assert "paid again already" in world.paybatch("retry", child, code=2).err
+        assert "paid again already" in world.paybatch("retry", child, code=3).err
         world.paybatch("approve", third)
         world.paybatch("watch", third)
         for batch in (parent, child):

@@ -20,6 +20,7 @@ EXIT_CODES = {
     "FileRefused": 3,
     "KeyChanged": 3,
     "BatchExists": 3,
+    "NothingLeft": 3,
     "CheckerError": 3,
     "ApprovalRefused": 3,
     "OperatorError": 1,
