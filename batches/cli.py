@@ -51,7 +51,7 @@ from batches.references import Gone
 from batches.reports import check_target
 from batches.run import Choices, pay, run_file
 from batches.summary import summarise
-from workers.errors import PaybatchError, UsageError
+from workers.errors import NothingLeft, PaybatchError, UsageError
 from workers.record.batches import BatchBook
 from workers.words import number_of
 
@@ -113,8 +113,9 @@ def cli() -> None:
 
     Without any settings, money is never real: the account "sandbox" is a simulator on this machine.
 
-    Exit codes: 0 all paid; 1 our error; 2 usage or settings; 3 file refused, nothing stored or
-    sent; 4 some rows failed; 5 some rows need a person; 6 stopped by the account; 130 interrupted.
+    Exit codes: 0 all paid; 1 our error; 2 usage or settings; 3 file refused or nothing left to do,
+    nothing stored or sent; 4 some rows failed; 5 some rows need a person; 6 stopped by the account;
+    130 interrupted.
     """
 
 
@@ -297,7 +298,7 @@ def watch(batch: str, as_json: bool) -> int:
     with local.open_runtime(settings) as opened:
         found = approval.find(batch, BatchBook(opened.runtime.store))
         if found.decision in ("draft", "rejected"):
-            raise UsageError(f"batch {found.id} is {found.decision}; there is nothing to follow")
+            raise NothingLeft(f"batch {found.id} is {found.decision}; there is nothing to follow")
         ran = pay(found, opened, None)
         now = opened.runtime.clock.now()
     if as_json:

@@ -19,7 +19,7 @@ from batches.command import (
     record,
     start_paying,
 )
-from batches.people import Duty, operator
+from batches.people import DECISIONS, Duty, operator
 from batches.recovery import open_account
 from batches.references import Gone
 from batches.retry import retry as retry_batch
@@ -196,7 +196,7 @@ def retry(batch: str, as_json: bool) -> int:
 
 @click.command()
 @click.argument("reference_id")
-@click.option("--as", "decision", type=click.Choice(sorted(control.DECISIONS)), required=True)
+@click.option("--as", "decision", type=click.Choice(sorted(DECISIONS)), required=True)
 @click.option("--reason", required=True, help="Why, for the record.")
 @account_option
 @json_option
@@ -225,7 +225,7 @@ def resolve(
     if not waits:
         screens.say(f"{reference_id} is {screens.WORDS[found.state]} now, by decision: {reason}")
         return 0
-    if before is not None and before.target is not control.DECISIONS[decision]:
+    if before is not None and before.target is not DECISIONS[decision]:
         screens.say(
             f"That differs from what {before.actor} proposed ({before.target}), and takes its place"
         )

@@ -367,3 +367,31 @@ def test_resume_takes_a_batch_or_an_account(tmp_path: Path) -> None:
 def test_a_decision_without_a_reason_is_not_taken(tmp_path: Path, command: tuple[str, ...]) -> None:
     world = World(tmp_path)
     assert "--reason is empty" in world.paybatch(*command, "--reason", " ", code=2).err
+
+
+def test_what_is_done_already_ends_with_3_and_changes_nothing(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, provider):
+        world.write([usd_row(1, "create:422"), usd_row(2, "status=partially_processed")])
+        batch = submitted(world)
+        assert "is draft; there is nothing to follow" in world.paybatch("watch", batch, code=3).err
+        world.paybatch("approve", batch)
+        told = world.paybatch("approve", batch, code=3).err
+        assert "decided already: it is approved by " in told
+        world.paybatch("watch", batch, code=5)
+        resolve = ("--as", "paid", "--reason", "seen at the bank")
+        told = world.paybatch("resolve", "T-0001", *resolve, code=3).err
+        assert f"T-0001 waits for no decision: it is failed, in batch {batch}" in told
+        world.paybatch("resolve", "T-0002", *resolve)
+        assert "it is paid" in world.paybatch("resolve", "T-0002", *resolve, code=3).err
+        # What nobody has ever heard of is a slip of the pen.
+        told = world.paybatch("resolve", "T-0003", *resolve, code=2).err
+        assert "no payout has the reference id 'T-0003'" in told
+        before = world.query("SELECT count(*) FROM batch_events")
+        for command in ("pause", "cancel", "approve", "reject"):
+            told = world.paybatch(command, batch, code=3).err
+            assert "is finished" in told or "decided already" in told
+        world.paybatch("run", "p.csv", "--yes", code=3)
+        assert world.query("SELECT count(*) FROM batch_events") == before
+        world.paybatch("retry", batch)
+        world.paybatch("retry", batch, code=3)
+        assert creates(provider) == 2

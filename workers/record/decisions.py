@@ -120,7 +120,7 @@ class Decisions:
             ApprovalRefused: it is decided already.
         """
         if not self._decide(batch_id, Deed(now, Action.REJECTED, actor, note), ("draft",)):
-            raise ApprovalRefused(f"batch {batch_id} is decided already: it is rejected")
+            raise ApprovalRefused(_why_not(batch_id, Action.REJECTED, "rejected"))
 
     def _decide(self, batch_id: str, deed: Deed, sources: Sequence[str]) -> bool:
         decision = "approved" if deed.action == Action.RESUMED else deed.action
@@ -364,7 +364,7 @@ def _why_not(batch_id: str, action: str, found: str | None) -> str:
     if found is None:
         return f"there is no batch {batch_id}"
     if action == Action.REJECTED:
-        return f"batch {batch_id} is decided already: it is {found}"
+        return f"batch {batch_id} is decided already: it is {found}; nothing was changed"
     then = {
         "draft": "it waits for approval: approve, reject or cancel it",
         "cancelled": "that is for good; submit its file again to have it paid after all",
