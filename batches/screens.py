@@ -18,6 +18,7 @@ from rich.table import Table
 
 from batches.doctor import Finding, mending
 from batches.faultbook import FaultBook
+from batches.people import DECISIONS
 from batches.preflight import Plan
 from batches.summary import Summary
 from workers.providers.port import Service
@@ -229,7 +230,21 @@ def _for_a_person(found: Summary) -> None:
         left = found.counts.get(State.HELD, 0) - len(found.held[:LINES_SHOWN])
         if left > 0:
             say(f"  ... and {left:,} more; see the results file")
-        say("  Look them up at the provider, then: paybatch resolve REFERENCE_ID --as ...")
+        say(
+            "  Look them up at the provider, then: paybatch resolve REFERENCE_ID"
+            f' --as {"|".join(DECISIONS)} --reason "..."'
+        )
+    if found.proposed:
+        say("Proposed, and done once somebody else decides the same:")
+        for one in found.proposed[:LINES_SHOWN]:
+            proposal = one.proposal
+            say(
+                f"  {one.reference_id}: {one.decision}, by {proposal.actor} at"
+                f" {clock_time(proposal.at)}: {proposal.reason}"
+            )
+            say(f"    to confirm: {one.confirm}")
+        if len(found.proposed) > LINES_SHOWN:
+            say("  ... and more; paybatch status --json has them")
     if found.warnings:
         say("The provider said more about these:")
         for reference_id, what in found.warnings[:LINES_SHOWN]:
@@ -424,6 +439,12 @@ def batches(found: Sequence[Summary]) -> None:
         for one in found
     ]
     table(["batch", "file", "stored", "state", "lines"], rows)
+    for one in found:
+        if one.proposed:
+            say(
+                f"Batch {one.batch.id} has proposals that wait for somebody else to decide the"
+                f" same: paybatch status {one.batch.id}"
+            )
 
 
 def findings(found: Sequence[Finding]) -> None:

@@ -314,12 +314,25 @@ def test_with_two_people_a_held_payout_is_settled_by_the_second(tmp_path: Path) 
         assert (told["state"], told["proposed"]) == ("held", "paid")
         as_somebody_else(world)
         differs = world.paybatch("resolve", "T-0001", "--as", "failed", "--reason", "no").out
+        batch = world.batch_id()
+        [waits] = world.paybatch("status", batch, "--json").json["proposals"]
+        assert (waits["reference_id"], waits["account"]) == ("T-0001", "main")
+        assert (waits["decision"], waits["reason"]) == ("failed", "no")
+        confirm = 'paybatch resolve T-0001 --as failed --reason "..."'
+        assert waits["confirm"] == confirm
+        shown = world.paybatch("status", batch).out
+        assert f"  T-0001: failed, by {waits['by']} at " in shown
+        assert f" UTC: no\n    to confirm: {confirm}\n" in shown
+        listed = world.paybatch("status").out
+        assert f"Batch {batch} has proposals that wait" in listed
         assert "differs from what somebody-else proposed (paid)" in differs
         as_somebody_else(world)
         assert (
             "failed now"
             in world.paybatch("resolve", "T-0001", "--as", "failed", "--reason", "agreed").out
         )
+        assert world.paybatch("status", batch, "--json").json["proposals"] == []
+        assert "wait for somebody else" not in world.paybatch("status").out
         assert world.count("failed") == 1
 
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from workers.errors import ApprovalRefused, StaleState
 from workers.record import history
 from workers.record.history import Action, Deed
-from workers.record.model import Actor
+from workers.record.model import Actor, Proposal
 from workers.record.status import OPEN, Move, State
 from workers.record.store import Store, move_all
 from workers.record.tables import accounts, batches, payout_events, payouts, proposals
@@ -49,16 +49,6 @@ _WITHDRAWN: Mapping[str, Action] = {
 }
 _NOT_AGAIN = "it may have been sent before: look it up at the provider"
 _CREATED = "the provider has it, and nothing releases it any more"
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What one person would have become of a held payout."""
-
-    target: State
-    at: datetime
-    actor: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

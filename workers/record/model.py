@@ -238,3 +238,13 @@ class Payout:
     # The record was put back to an earlier state: even its first create may be a second one. Not a
     # column: a claim says it of the create that it is for.
     looks_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What one person would have become of a held payout, until another one says the same."""
+
+    target: State
+    at: datetime
+    actor: str
+    reason: str
