@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +24,7 @@ from batches.cli_account import (
     webhooks,
 )
 from batches.cli_cluster import migrate
-from batches.cli_health import health_
+from batches.cli_health import health_, tell_json
 from batches.cli_keys import keys
 from batches.cli_recovery import freeze, reconcile
 from batches.cli_retention import purge
@@ -35,6 +35,7 @@ from batches.command import (
     json_option,
     load_settings,
     next_after,
+    plan_json,
     print_json,
     read_options,
     record,
@@ -74,19 +75,20 @@ def _code(argv: Sequence[str] | None) -> int:
         return cli.main(argv, prog_name="paybatch", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
+        tell_json(argv, {"error": error.format_message()}, 2)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        screens.warn("Interrupted; nothing is lost: run the same command again to carry on.")
-        return INTERRUPTED
+        told = "Interrupted; nothing is lost: run the same command again to carry on."
+        return _ended(argv, INTERRUPTED, told)
     except PaybatchError as error:
-        screens.warn(f"paybatch: {error}")
-        return error.exit_code
+        return _ended(argv, error.exit_code, f"paybatch: {error}", error.facts)
     except OperationalError as error:
-        screens.warn(
-            f"paybatch: the database did not answer: {error.orig}; is another command stopped in"
-            " the middle of its work? Nothing is lost: run the same command again"
+        told = (
+            f"paybatch: the database did not answer: {error.orig}; is another command storing or"
+            " approving a large batch, or stopped in the middle of its work? Nothing is lost: run"
+            " the same command again"
         )
-        return 1
+        return _ended(argv, 1, told)
     except BrokenPipeError:
         # Whoever read our output went away; there is nobody left to tell.
         sys.stderr.close()
@@ -95,11 +97,23 @@ def _code(argv: Sequence[str] | None) -> int:
         if not logging.getLogger().handlers:
             local.log_to_file(Path())
         log.exception("internal error")
-        screens.warn(
+        told = (
             f"paybatch: internal error: {type(error).__name__}; nothing is lost, details are in"
             " paybatch.log"
         )
-        return 1
+        return _ended(argv, 1, told)
+
+
+def _ended(
+    argv: Sequence[str] | None,
+    code: int,
+    sentence: str,
+    facts: Mapping[str, Any] | None = None,
+) -> int:
+    """Tell people, and programs where they asked, why the command ends; its exit code."""
+    screens.warn(sentence)
+    tell_json(argv, facts or {"error": sentence.removeprefix("paybatch: ")}, code)
+    return code
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
@@ -148,7 +162,7 @@ def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) ->
     if as_json:
         facts = ran.summary.as_json() if ran.summary else {}
         if ran.plan is not None:
-            facts = ran.plan.as_json()
+            facts = plan_json(ran.plan, ran.exit_code)
         facts |= {"exit_code": ran.exit_code, "results": str(ran.out) if ran.out else None}
         facts["paused"] = ran.pause.reason if ran.pause else None
         print_json(facts)
@@ -192,7 +206,7 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
         written = results.write_faulty(plan, Limits.of(settings), mark, errors)
     code = plan.exit_code
     if as_json:
-        print_json(plan.as_json())
+        print_json(plan_json(plan, code))
         return code
     screens.plan(plan)
     if known is not None:
@@ -232,7 +246,7 @@ def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
             screens.plan(plan)
         if not plan.is_payable:
             if as_json:
-                print_json(plan.as_json())
+                print_json(plan_json(plan, REFUSED))
             else:
                 screens.faults(plan.faults, hint=f"paybatch check {file} --errors OUT.csv has all.")
                 screens.warn("The file was refused: nothing was stored and nothing was sent.")

@@ -17,6 +17,7 @@ from batches.people import Duty
 from batches.run import pay
 from batches.settlement import CLAIM_S, Settled, schedules_named, settle
 from batches.settlement_report import Reporter, gather, write_report
+from batches.settlement_report import as_json as report_json
 from batches.summary import NEEDS_PERSON, PAID_ALL, SOME_FAILED, STOPPED
 from workers.errors import FileRefused, UsageError
 from workers.record.batches import Batch, BatchBook
@@ -255,10 +256,15 @@ def _standing_json(one: Standing, lost: Sequence[Run]) -> dict[str, Any]:
 @click.command("report")
 @click.argument("schedule")
 @click.argument("day", metavar="DATE")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
-def report_(schedule: str, day: str, out: Path) -> int:
-    """Write the settlement report of SCHEDULE's run of DATE anew, as OUT.html or OUT.csv."""
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A file for the report.")
+@json_option
+def report_(schedule: str, day: str, out: Path | None, as_json: bool) -> int:
+    """The settlement report of SCHEDULE's run of DATE, made anew: as OUT.html for people, as
+    OUT.csv (.parquet, .xlsx) for programs, or with --json on stdout.
+    """
     wanted = _date(day)
+    if out is None and not as_json:
+        raise UsageError("name a file for the report with -o, or have its facts with --json")
     with record(Duty.LOOK) as runtime:
         run = RunBook(runtime.database).run(schedule, wanted)
         if run is None:
@@ -267,8 +273,13 @@ def report_(schedule: str, day: str, out: Path) -> int:
                 " last one"
             )
         known = {one.name: one for one in runtime.settings.schedules}
-        write_report(gather(run, known.get(schedule), runtime), out)
-    screens.say(f"Report: {out}")
+        found = gather(run, known.get(schedule), runtime)
+        if out is not None:
+            write_report(found, out)
+    if as_json:
+        print_json(report_json(found) | {"report": str(out) if out else None})
+    else:
+        screens.say(f"Report: {out}")
     return 0
 
 

@@ -31,7 +31,8 @@ PaybatchError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class PaybatchError(Exception):
@@ -41,6 +42,11 @@ class PaybatchError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What `--json` tells of it."""
+        return {"error": str(self)}
 
 
 class MakerError(PaybatchError):
@@ -86,6 +92,10 @@ class BatchExists(MakerError):
         super().__init__(message)
         self.batch_id = batch_id
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"error": str(self), "batch_id": self.batch_id}
+
 
 class NothingLeft(MakerError):
     """There is nothing left to do; nothing was stored and nothing was sent."""
@@ -115,6 +125,10 @@ class SettingsError(OperatorError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"error": str(self), "problems": list(self.problems)}
 
 
 class AccountFault(OperatorError):

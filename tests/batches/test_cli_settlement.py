@@ -99,7 +99,7 @@ def test_a_refused_file_ends_with_3_and_missing_money_with_6(
     world, provider, inbox = at_provider
     deliver(world, "a.csv", 1, 1, amount="x")
     refused = settle(world, code=3)
-    assert "  a.csv: refused: a.csv has faults in 1 of 1 rows: 1 x amount: not a" in refused.out
+    assert "  a.csv: refused: a.csv has faults in 1 of 1 row: 1 x amount: not a" in refused.out
     assert (inbox / "refused").is_dir()
     world.execute("UPDATE schedule_runs SET outcome = 'failed'")
     provider.control("POST", "balances", USD="5")
@@ -241,6 +241,19 @@ def test_a_report_is_written_anew(at_provider: tuple[World, Provider, Path]) -> 
     assert "23.50 (2)" in (world.folder / "r.html").read_text()
     sections = [row["section"] for row in world.read("r.csv")]
     assert sections == ["run", "in", "out", "file", "approval", "approval"]
+    facts = world.paybatch("report", "nightly", today(), "--json").json
+    assert (facts["schedule"], facts["outcome"], facts["report"]) == ("nightly", "finished", None)
+    [paid] = facts["out"]
+    assert (paid["state"], paid["count"], paid["amount"]) == ("paid", 2, "23.50")
+    # All that the table has is there.
+    assert sorted(sections) == sorted(
+        name for name, rows in facts.items() if isinstance(rows, list) for _ in rows
+    )
+    both = world.paybatch("report", "nightly", today(), "-o", "s.csv", "--json").json
+    assert both == facts | {"report": "s.csv"}
+    assert world.read("s.csv") == world.read("r.csv")
+    told = world.paybatch("report", "nightly", today(), code=2).err
+    assert "name a file for the report with -o, or have its facts with --json" in told
     assert (
         "does not end in .html"
         in world.paybatch("report", "nightly", today(), "-o", "r.pdf", code=2).err
