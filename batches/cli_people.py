@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -158,13 +158,12 @@ def cancel(batch: str, reason: str, as_json: bool) -> int:
         return 0
     withdrawn = counts.get(State.CANCELLED, 0)
     screens.say(f"Batch {batch.upper()} is cancelled; {number_of(withdrawn, 'payout')} withdrawn.")
-    rest = [
-        f"{counts[state]:,} {screens.WORDS[state]}"
-        for state in State
-        if counts.get(state) and state is not State.CANCELLED
-    ]
+    rest: Mapping[State, int] = {
+        state: n for state, n in counts.items() if n and state is not State.CANCELLED
+    }
     if rest:
-        screens.say(f"The others: {', '.join(rest)}. See: paybatch status {batch.upper()}")
+        others = screens.counts_of(rest)
+        screens.say(f"The others: {others}. See: paybatch status {batch.upper()}")
     return 0
 
 

@@ -271,6 +271,11 @@ def pauses(found: Sequence[Pause], *, retried: bool, then: str) -> None:
         say(then)
 
 
+def counts_of(counts: Mapping[State, int]) -> str:
+    """`40 paid, 1 failed`, in the order of a payout's life."""
+    return ", ".join(f"{counts[state]:,} {WORDS[state]}" for state in State if counts.get(state))
+
+
 class Bar:
     """The progress of a batch: settled of all, counts per state, and the rate."""
 
@@ -432,9 +437,7 @@ def batches(found: Sequence[Summary]) -> None:
             one.batch.file_name,
             clock_time(one.batch.made_at),
             one.state,
-            ", ".join(
-                f"{one.counts[state]:,} {WORDS[state]}" for state in State if state in one.counts
-            ),
+            counts_of(one.counts),
         )
         for one in found
     ]
