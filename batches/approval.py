@@ -137,6 +137,7 @@ def approve(
             where two people are needed.
         AccountFault: an account is not usable, or its balance does not cover the batch.
         ProviderUnreachable: the balance could not be read.
+        BatchBusy: somebody else is deciding about it, or approves another one.
     """
     book = BatchBook(runtime.store)
     batch = find(batch_id, book)

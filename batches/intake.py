@@ -29,6 +29,7 @@ from batches.preflight import Options, Plan, Preflight
 from workers.errors import (
     AccountFault,
     ApprovalRefused,
+    BatchBusy,
     BatchExists,
     BrokerUnreachable,
     FileRefused,
@@ -269,6 +270,10 @@ class Intake:
             approval.approve(file.batch_id, self.runtime, self._actor)
         except (AccountFault, ProviderUnreachable) as error:
             return self._waits(file, "money", str(error))
+        except BatchBusy as error:
+            # Whoever it is, is no reason to have a person decide: the next look tries it again.
+            log.warning("approval waits", extra={"schedule": file.schedule, "reason": error})
+            return file
         except ApprovalRefused as error:
             decided = self.follow(file)
             return decided if decided.fate != "waiting" else self._waits(file, "person", str(error))

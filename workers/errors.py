@@ -15,7 +15,8 @@ PaybatchError
 │   ├── BatchExists            the same content has been stored before (3)
 │   └── NothingLeft            all of what is asked for is done or decided already (3)
 ├── CheckerError               whoever approves
-│   └── ApprovalRefused        the batch is not what was checked, or may not be approved (3)
+│   ├── ApprovalRefused        the batch is not what was checked, or may not be approved (3)
+│   └── BatchBusy              somebody else is deciding about it right now (3)
 ├── OperatorError              whoever runs Paybatch
 │   ├── SettingsError          settings are missing or wrong, all of them at once (2)
 │   ├── AccountFault           the provider account cannot be used: key, path, balance (6)
@@ -111,6 +112,10 @@ class CheckerError(PaybatchError):
 
 class ApprovalRefused(CheckerError):
     """The batch may not be approved."""
+
+
+class BatchBusy(CheckerError):
+    """Somebody else is deciding about the batch; nothing was changed."""
 
 
 class OperatorError(PaybatchError):

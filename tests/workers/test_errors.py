@@ -23,6 +23,7 @@ EXIT_CODES = {
     "NothingLeft": 3,
     "CheckerError": 3,
     "ApprovalRefused": 3,
+    "BatchBusy": 3,
     "OperatorError": 1,
     "SettingsError": 2,
     "AccountFault": 6,

@@ -320,9 +320,10 @@ class BatchBook(Answers):
             ApprovalRefused: decided already, changed since it was checked, or the checker is a
                 maker.
             AccountFault: an account's money does not cover it.
+            BatchBusy: somebody else is deciding about it, or approves another one.
         """
         try:
-            with self.database.write() as connection:
+            with self.database.decide(batch.id, "approving", actor.name) as connection:
                 self.database.have_time(connection)
                 # Before any other lock: whoever changes the installation takes its row first too.
                 vault = writing(connection, self.store.vault)

@@ -47,6 +47,12 @@ _WITHDRAWN: Mapping[str, Action] = {
     "cancelled": Action.CANCELLED,
     "rejected": Action.REJECTED,
 }
+_DOING: Mapping[str, str] = {
+    Action.PAUSED: "pausing",
+    Action.RESUMED: "resuming",
+    Action.CANCELLED: "cancelling",
+    Action.REJECTED: "rejecting",
+}
 _NOT_AGAIN = "it may have been sent before: look it up at the provider"
 _CREATED = "the provider has it, and nothing releases it any more"
 
@@ -117,7 +123,7 @@ class Decisions:
         values: dict[str, Any] = {"decision": decision, "carried_to": 0}
         if deed.action == Action.REJECTED:
             values |= {"decided_by": deed.actor.name, "decided_at": deed.at}
-        with self.database.write() as connection:
+        with self.database.decide(batch_id, _DOING[deed.action], deed.actor.name) as connection:
             decided = connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.decision.in_(sources))
