@@ -312,7 +312,12 @@ def watch(batch: str, as_json: bool) -> int:
     with local.open_runtime(settings) as opened:
         found = approval.find(batch, BatchBook(opened.runtime.store))
         if found.decision in ("draft", "rejected"):
-            raise NothingLeft(f"batch {found.id} is {found.decision}; there is nothing to follow")
+            then = ""
+            if found.decision == "draft":
+                then = f"; once it is approved there is: paybatch approve {found.id}"
+            raise NothingLeft(
+                f"batch {found.id} is {found.decision}: there is nothing to follow{then}"
+            )
         ran = pay(found, opened, None)
         now = opened.runtime.clock.now()
     if as_json:
@@ -356,9 +361,11 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
         screens.say(f"{number_of(count, 'row')} in {out}")
         if failed and count:
             screens.say(
-                "Correct them and submit the file; each names the payout it replaces"
-                f"{same_way(found.mapping)}."
+                "Correct what is wrong and submit the file; each line names the payout that it"
+                f" replaces{same_way(found.mapping)}."
             )
+        elif failed:
+            screens.say("No failed line is left to correct; what is paid again is left out.")
         if gone.number:
             screens.say(f"Left out: {gone}.")
     return 0

@@ -230,7 +230,7 @@ def resolve(
         )
     screens.say(
         f"Proposed, and not done yet: with approvals = 2 somebody else than {actor} has to confirm"
-        f" it: paybatch resolve {reference_id} --as {decision} --reason ..."
+        f' it: paybatch resolve {reference_id} --as {decision} --reason "..."'
     )
     return 0
 

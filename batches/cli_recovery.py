@@ -143,7 +143,7 @@ def _show(found: Reconciliation, comparison: Comparison) -> None:
         if sum(found.counts.values()) > len(breaks):
             screens.say(f"The first {SHOWN_MAX} of each kind; -o OUT.csv writes all.")
     if found.woken:
-        screens.say(f"{found.woken:,} are asked about again, as soon as a worker runs.")
+        screens.say(f"Asked about again, as soon as a worker runs: {found.woken:,}.")
     if found.looked_up:
         screens.say(
             "Creates of this account are still looked up at the provider first, because the record"

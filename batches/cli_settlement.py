@@ -75,6 +75,9 @@ def settle_(name: str | None, day: str | None, as_json: bool) -> int:
         print_json({"schedules": told, "exit_code": code})
     else:
         _show(looks, paid)
+        pauses = {one.paid.pause for each in paid.values() for one in each if one.paid.pause}
+        again = "Then, or by the cron job: paybatch settle. What is paid stays paid."
+        screens.pauses(sorted(pauses, key=lambda one: one.account), retried=False, then=again)
     return code
 
 
@@ -210,6 +213,7 @@ def _settled_json(one: Settled, paid: Sequence[_Paid]) -> dict[str, Any]:
                 "business_date": str(each.file.business_date),
                 "taken_up_again": each.again,
                 "counts": {str(state): n for state, n in each.paid.summary.counts.items()},
+                "paused": each.paid.pause.reason if each.paid.pause else None,
                 "exit_code": each.paid.exit_code,
             }
             for each in paid

@@ -167,7 +167,8 @@ def start_paying(batch_id: str, runtime: Runtime) -> None:
 
 def next_after(batch_id: str, decision: str, settings: Settings) -> str:
     if decision == "draft":
-        return f"It waits for approval: paybatch approve {batch_id}"
+        whose = " by somebody else" if settings.approvals == 2 else ""
+        return f"It waits for approval{whose}: paybatch approve {batch_id}"
     if settings.embedded:
         return f"Pay it with: paybatch watch {batch_id}"
     return f"The workers are paying it: paybatch watch {batch_id}"

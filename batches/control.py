@@ -159,4 +159,6 @@ def _not_held(reference_id: str, accounts: Sequence[str], book: BatchBook) -> Pa
                 f"{reference_id} waits for no decision: it is {row.state}, in batch"
                 f" {row.batch_id}; nothing was changed"
             )
-    return UsageError(f"no payout has the reference id {reference_id!r}; it is on the results file")
+    return UsageError(
+        f"no payout has the reference id {reference_id!r}; the results file of its batch names all"
+    )

@@ -22,7 +22,6 @@ from workers.record.money import Money
 from workers.record.replacements import RETRIED
 from workers.record.status import State
 from workers.runtime import Runtime
-from workers.words import number_of
 
 
 def retry(
@@ -119,6 +118,6 @@ def _nothing(parent: Batch, book: BatchBook) -> str:
         if deed.action == Action.RETRIED
     ]
     return (
-        f"batch {parent.id}: what failed of it is paid again already, {number_of(failed, 'payout')}"
+        f"batch {parent.id}: all that failed of it ({failed:,}) is paid again already"
         f" ({', '.join(done) or 'by another batch'}); nothing was stored"
     )

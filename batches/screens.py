@@ -190,7 +190,8 @@ def summary(found: Summary, *, now: datetime) -> None:
     _for_a_person(found)
     for state, since in found.open_since.items():
         age = duration(int((now - since).total_seconds()))
-        say(f"Oldest {WORDS[state]}: {age}")
+        told = WORDS[state] if state is State.HELD else f"is {WORDS[state]}"
+        say(f"Oldest that {told}: {age}")
     if found.next_due is not None:
         wait_s = max(0, int((found.next_due - now).total_seconds()))
         say(f"Its next step is due in {duration(wait_s)}, once a worker runs")
@@ -273,7 +274,12 @@ def pauses(found: Sequence[Pause], *, retried: bool, then: str) -> None:
 
 def counts_of(counts: Mapping[State, int]) -> str:
     """`40 paid, 1 failed`, in the order of a payout's life."""
-    return ", ".join(f"{counts[state]:,} {WORDS[state]}" for state in State if counts.get(state))
+    return ", ".join(_counted(state, counts[state]) for state in State if counts.get(state))
+
+
+def _counted(state: State, number: int) -> str:
+    word = "need a person" if state is State.HELD and number > 1 else WORDS[state]
+    return f"{number:,} {word}"
 
 
 class Bar:
@@ -302,7 +308,7 @@ class Bar:
             )
             self._progress.update(self._task, completed=settled, words=words, rate=rate)
             return
-        words = ", ".join(f"{counts[state]} {WORDS[state]}" for state in State if counts.get(state))
+        words = counts_of(counts)
         if words != self._said and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
             self._said, self._said_at = words, time.monotonic()
             warn(f"{settled}/{self._total} settled, {rate}: {words}")

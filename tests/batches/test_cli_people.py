@@ -200,7 +200,7 @@ def test_retry_pays_what_failed_again_and_the_parent_shows_it(tmp_path: Path) ->
         # Stored is not sent; and nobody stores it twice.
         assert paid_there(provider) == {"T-0002": 1}
         again = world.paybatch("retry", parent, code=3).err
-        assert f"is paid again already, 2 payouts (as batch {child})" in again
+        assert f"all that failed of it (2) is paid again already (as batch {child})" in again
         assert (
             world.paybatch("results", parent, "--failed", "-o", "f.csv", "--json").json["rows"] == 0
         )
@@ -386,7 +386,7 @@ def test_what_is_done_already_ends_with_3_and_changes_nothing(tmp_path: Path) ->
     with provided(tmp_path) as (world, provider):
         world.write([usd_row(1, "create:422"), usd_row(2, "status=partially_processed")])
         batch = submitted(world)
-        assert "is draft; there is nothing to follow" in world.paybatch("watch", batch, code=3).err
+        assert "is draft: there is nothing to follow" in world.paybatch("watch", batch, code=3).err
         world.paybatch("approve", batch)
         told = world.paybatch("approve", batch, code=3).err
         assert "decided already: it is approved by " in told

@@ -171,6 +171,17 @@ def test_what_a_killed_command_left_half_paid_is_named_when_it_is_taken_up_again
     assert world.paybatch("settle").out == "Schedule nightly: nothing is due.\n"
 
 
+def test_why_nothing_is_sent_is_told(at_provider: tuple[World, Provider, Path]) -> None:
+    world, _, _ = at_provider
+    deliver(world, "a.csv", 1, 2)
+    world.paybatch("freeze", "--reason", "a copy was put back")
+    told = settle(world, code=6).out
+    assert f"  batch {world.batch_id()}: 2 queued\n" in told
+    assert "Account main is paused (restore): a copy was put back" in told
+    [one] = world.paybatch("settle", "--json", code=6).json["schedules"]
+    assert one["paid"][0]["paused"].startswith("a copy was put back")
+
+
 def test_two_commands_at_once_make_one_run(at_provider: tuple[World, Provider, Path]) -> None:
     world, provider, inbox = at_provider
     for number in range(4):
