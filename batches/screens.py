@@ -178,7 +178,7 @@ def summary(found: Summary, *, now: datetime) -> None:
     if found.missing:
         say(
             f"{number_of(found.missing, 'line')} of this batch cannot be found in the database any"
-            " more: somebody deleted them; compare with the file and the provider before anything"
+            " more: deleted by somebody; compare with the file and the provider before anything"
             " else"
         )
     if found.fees:

@@ -116,7 +116,7 @@ def _about(body: ET.Element, report: Report) -> None:
         ET.SubElement(body, "p", {"class": "trouble"}).text = run.problem
     if report.missing:
         lines = number_of(report.missing, "stored line")
-        told = f"{lines} cannot be found any more: somebody deleted them."
+        told = f"{lines} cannot be found any more: deleted by somebody."
         ET.SubElement(body, "p", {"class": "trouble"}).text = told
 
 
