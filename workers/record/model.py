@@ -254,3 +254,13 @@ class Payout:
     # What is known of it and not stored yet: only what the provider would say again, and only while
     # its next answer is waited for.
     untold: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What one person would have become of a held payout, until another one says the same."""
+
+    target: State
+    at: datetime
+    actor: str
+    reason: str
