@@ -14,7 +14,7 @@ import pytest
 from workers.errors import BrokerUnreachable
 from workers.queues import queue_of
 from workers.record.batches import BatchBook, NewRow
-from workers.record.due import Due
+from workers.record.due import Due, Message
 from workers.record.model import Actor, ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.runtime import settings_of
@@ -75,6 +75,12 @@ class Post:
             raise self.away
         found = [queue_of(one.account, to_send=one.to_send) for one in self.messages]
         return found.count(queue)
+
+    def next_of(self, queue: str) -> Message | None:
+        for one in self.messages:
+            if queue_of(one.account, to_send=one.to_send) == queue:
+                return Message(one.payout_id, one.expires_at)
+        return None
 
     def take(self) -> list[int]:
         """The payouts announced, their messages taken."""

@@ -1,4 +1,4 @@
-"""Redis as kombu speaks to it, with two things mended.
+"""Redis as kombu speaks to it, with two things mended and one added.
 
 A closed channel says that it is closed. A worker acknowledges a message after its work, and by then
 its connection may have been closed and made anew. kombu 5.7.0 then fails with an AttributeError,
@@ -8,14 +8,21 @@ makes harmless.
 
 And a channel keeps its client: kombu makes a new one for every command, which costs more than to
 carry the command out. A client has no state but its pool of connections.
+
+And the message is shown that is taken next.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+from datetime import datetime
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+
+_ID_MAX = 2**63 - 1
 
 
 class Channel(redis.Channel):
@@ -34,6 +41,24 @@ class Channel(redis.Channel):
         if client is None or client.connection_pool is not pool:
             client = self._client = super()._create_client()  # type: ignore[no-untyped-call]
         return client
+
+    def next_of(self, queue: str) -> tuple[int, datetime] | None:
+        """Of the message that is taken next the payout, and when it is worthless; None: none waits,
+        or it is no payout's.
+
+        Anybody who reaches the broker may have put it there.
+        """
+        with self.conn_or_acquire() as client:
+            # Put in at the one end of its list, and taken from the other.
+            message = client.lindex(queue, -1)
+        try:
+            document = json.loads(message)
+            [payout_id], *_ = json.loads(base64.b64decode(document["body"]))
+            expires_at = datetime.fromisoformat(document["headers"]["expires"])
+        except (TypeError, ValueError, LookupError, RecursionError):
+            return None
+        named = type(payout_id) is int and 0 < payout_id <= _ID_MAX
+        return (payout_id, expires_at) if named and expires_at.tzinfo else None
 
 
 class Transport(redis.Transport):

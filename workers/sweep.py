@@ -16,7 +16,7 @@ from typing import Protocol
 
 from workers.errors import AccountFault, BrokerUnreachable, ProviderUnreachable
 from workers.queues import queue_of
-from workers.record.due import Due
+from workers.record.due import Due, Message
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome
 from workers.runtime import Account, Runtime
@@ -44,6 +44,14 @@ class Broker(Protocol):
 
         Raises:
             BrokerUnreachable: it does not say.
+        """
+        ...
+
+    def next_of(self, queue: str) -> Message | None:
+        """The message that is taken next; None: that cannot be told.
+
+        Raises:
+            BrokerUnreachable: it does not answer.
         """
         ...
 
@@ -135,6 +143,9 @@ def announce(runtime: Runtime, broker: Broker, batch_id: str = "") -> int:
 def take_back_lost(runtime: Runtime, broker: Broker) -> int:
     """Take back the marks whose messages are gone; the number taken back.
 
+    Where others wait all the time, the one that is taken next tells it: what was sent before that
+    one has been taken, and a worker claims what it takes at once.
+
     Raises:
         BrokerUnreachable: it does not say what waits.
     """
@@ -148,8 +159,17 @@ def take_back_lost(runtime: Runtime, broker: Broker) -> int:
         for to_send in (True, False):
             if not runtime.due.overdue(account.name, now, before=before, to_send=to_send):
                 continue
-            if broker.waiting(queue_of(account.name, to_send=to_send)) == 0:
-                lost += runtime.due.take_back(account.name, now, before=before, to_send=to_send)
+            queue = queue_of(account.name, to_send=to_send)
+            ahead_of = None
+            if broker.waiting(queue):
+                ahead_of = broker.next_of(queue)
+                if ahead_of is None or not runtime.due.overdue(
+                    account.name, now, before=before, to_send=to_send, ahead_of=ahead_of
+                ):
+                    continue
+            lost += runtime.due.take_back(
+                account.name, now, before=before, to_send=to_send, ahead_of=ahead_of
+            )
     return lost
 
 

@@ -15,12 +15,12 @@ from celery.worker.request import Request
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.utils.uuid import uuid
 
-from workers import payment
+from workers import payment, redis_broker
 from workers import sweep as sweeping
 from workers.app import app
 from workers.errors import BrokerUnreachable, DeveloperError
 from workers.queues import accounts_in, queue_of
-from workers.record.due import Due
+from workers.record.due import Due, Message
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
@@ -148,6 +148,25 @@ class CeleryBroker:
                     return 0
 
         return _reached(count)
+
+    def next_of(self, queue: str) -> Message | None:
+        """The message that is taken next; None: none is, or this broker does not show it. Only
+        Redis needs to: RabbitMQ itself sends again what a killed worker had.
+
+        Raises:
+            BrokerUnreachable: it does not answer.
+        """
+
+        def look() -> Message | None:
+            with app.connection_or_acquire() as connection:
+                connection.ensure_connection(max_retries=1, timeout=CONNECT_S)
+                with connection.channel() as channel:
+                    if isinstance(channel, redis_broker.Channel):
+                        shown = channel.next_of(queue)
+                        return None if shown is None else Message(*shown)
+            return None
+
+        return _reached(look)
 
 
 broker = CeleryBroker()

@@ -6,7 +6,9 @@ PAYBATCH_TEST_REDIS_URL names. Without either the tests are skipped, and say so;
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -108,6 +110,11 @@ class Cluster:
         with Celery(broker=self.url, set_as_current=False) as app:
             for _ in range(times):
                 app.send_task("workers.tasks.pay", arguments, queue=queue, ignore_result=True)
+
+    def messages(self) -> list[int]:
+        """The payouts whose messages wait in Redis to be sent."""
+        waiting = [json.loads(message) for message in self.redis.lrange(QUEUE, 0, -1)]
+        return [json.loads(base64.b64decode(one["body"]))[0][0] for one in waiting]
 
     def use_broker(self, url: str) -> None:
         """Have everything that is started from now on use that broker, with nothing in it."""

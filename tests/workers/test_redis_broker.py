@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from kombu import Connection
+from redis import Redis
 
 from tests.workers.cluster_world import redis_url
 from workers import redis_broker
@@ -38,3 +40,47 @@ def test_a_message_acknowledged_after_its_connection_closed_is_a_lost_connection
         again.put({})
         assert again.get(timeout=5).payload == {}
         connection.release()
+
+
+EXPIRES = {"expires": "2026-03-01T12:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "is_told"),
+    [
+        ([[7], {}, {}], EXPIRES, True),
+        ([[7], {}, {}], {"expires": "2026-03-01T12:00:00"}, False),
+        ([[7], {}, {}], {"expires": "soon"}, False),
+        ([[7], {}, {}], {"expires": 7}, False),
+        ([[7], {}, {}], {}, False),
+        ([["7"], {}, {}], EXPIRES, False),
+        ([[True], {}, {}], EXPIRES, False),
+        ([[2**63], {}, {}], EXPIRES, False),
+        ([[], {}, {}], EXPIRES, False),
+        ({}, EXPIRES, False),
+    ],
+)
+def test_the_message_that_is_taken_next_is_shown_whoever_put_it_there(
+    tmp_path: Path, body: object, headers: dict[str, object], is_told: bool
+) -> None:
+    redis_broker.use()
+    with redis_url(tmp_path) as url, Connection(url) as connection:
+        queue, channel = connection.SimpleQueue("shown"), connection.default_channel
+        queue.clear()
+        assert channel.next_of("shown") is None
+        queue.put(body, headers=headers)
+        queue.put([[8], {}, {}], headers=EXPIRES)
+        at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+        assert channel.next_of("shown") == ((7, at) if is_told else None)
+        queue.get(timeout=5).ack()
+        assert channel.next_of("shown") == (8, at)
+        queue.clear()
+
+
+def test_what_is_no_message_at_all_is_not_shown(tmp_path: Path) -> None:
+    redis_broker.use()
+    with redis_url(tmp_path) as url, Connection(url) as connection, Redis.from_url(url) as client:
+        for text in ("no message", "[]", "7", '{"body": "%"}'):
+            client.lpush("odd", text)
+            assert connection.default_channel.next_of("odd") is None
+            client.delete("odd")

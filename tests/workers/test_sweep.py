@@ -103,6 +103,53 @@ def test_messages_that_are_gone_while_none_waits_are_sent_again_soon(
     assert (swept.lost, installation.post.take()) == (2, ids)
 
 
+def test_messages_that_are_gone_are_sent_again_soon_though_others_wait_all_the_time(
+    installation: Installation,
+) -> None:
+    """A killed worker had fetched them, and the queue behind it never empties."""
+    post, runtime, clock = installation.post, installation.runtime, installation.clock
+    ids = installation.approved(4)
+    sweep.sweep(runtime, post)
+    # The first two are taken; a worker has claimed one, and died with the other one.
+    for one in post.messages[:2]:
+        if one.payout_id != ids[0]:
+            assert runtime.store.claim(one.payout_id, runtime.policies, clock.now())
+    post.messages = post.messages[2:]
+    clock.sleep(sweep.LOST_S - 1)
+    assert sweep.sweep(runtime, post).lost == 0
+    clock.sleep(2)
+    # Whatever else is announced meanwhile comes after them.
+    later = installation.approved(1)
+    swept = sweep.sweep(runtime, post)
+    assert (swept.lost, post.take()) == (1, [ids[2], ids[3], ids[0], *later])
+
+
+def test_what_was_sent_long_before_the_next_message_is_gone(installation: Installation) -> None:
+    post, runtime, clock = installation.post, installation.runtime, installation.clock
+    lost = installation.approved(2)
+    assert installation.sweep() == lost
+    clock.sleep(sweep.LOST_S + 1)
+    later = installation.approved(1)
+    sweep.announce(runtime, post)
+    assert sweep.sweep(runtime, post).lost == 2
+    assert post.take() == [*later, *lost]
+
+
+def test_where_the_broker_does_not_show_the_next_message_its_queue_must_be_empty(
+    installation: Installation,
+) -> None:
+    class Silent(Post):
+        def next_of(self, queue: str) -> None:
+            return None
+
+    post, runtime = Silent(), installation.runtime
+    lost, _ = installation.approved(2)
+    sweep.sweep(runtime, post)
+    post.messages = [one for one in post.messages if one.payout_id != lost]
+    installation.clock.sleep(sweep.LOST_S + 1)
+    assert sweep.sweep(runtime, post).lost == 0
+
+
 def test_what_is_put_off_or_claimed_is_not_taken_for_lost(installation: Installation) -> None:
     runtime, clock = installation.runtime, installation.clock
     off, claimed = installation.approved(2)

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tests.batches.cli_world import TIMEOUT_S, check_money, released, toml, until, usd_row
-from tests.workers.cluster_world import QUEUE, clustered
+from tests.workers.cluster_world import QUEUE, clustered, end
 from workers.queues import queue_of
 from workers.simulator.payelata import read_flags, serve
 
@@ -62,7 +62,7 @@ def test_a_killed_worker_and_a_flushed_broker_cost_time_and_nothing_else(tmp_pat
         # What is in the broker is an id, and when it is worthless.
         messages = [json.loads(message) for message in cluster.redis.lrange(QUEUE, 0, -1)]
         bodies = [json.loads(base64.b64decode(message["body"])) for message in messages]
-        assert sorted(body[0][0] for body in bodies) == cluster.ids(batch)
+        assert sorted(cluster.messages()) == cluster.ids(batch)
         assert all(len(body[0]) == 1 and body[1] == {} for body in bodies)
         assert all(message["headers"]["expires"] for message in messages)
         for row in world.read("p.csv"):
@@ -85,17 +85,26 @@ def test_a_worker_told_to_stop_ends_its_calls_and_gives_the_rest_back(tmp_path: 
     with clustered(tmp_path) as cluster:
         world = cluster.world
         world.write([usd_row(n, "create:slow=0.3") for n in range(60)])
+        # No mark runs out here: what is lost now would stay so.
+        for name, value in {"ANNOUNCE_S": 400, "LOOKUP_GRACE_S": 500}.items():
+            world.env[f"PAYBATCH_ACCOUNTS__MAIN__{name}"] = str(value)
         batch = cluster.submit("p.csv", "--approve")
-        worker = cluster.start_worker()
-        cluster.start_beat()
+        # It has fetched more than it can begin.
+        worker = cluster.start_worker("--prefetch-multiplier", "3")
+        beat = cluster.start_beat()
         until(lambda: world.count("creating") and world.count("processing", "paid"))
+        end(beat)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(TIMEOUT_S) == 0
+        # All that is announced has its message, for another worker to take at once.
+        awaited = "SELECT id FROM payouts WHERE state = 'queued' AND announced_until IS NOT NULL"
+        assert {number for (number,) in world.query(awaited)} <= set(cluster.messages())
         # Nothing of it is left in a worker's hands, and nothing is in doubt.
         assert world.one("SELECT count(*) FROM payouts WHERE claimed_until IS NOT NULL") == 0
         assert world.count("creating") == 0
         assert world.count("queued") > 0
         cluster.start_worker()
+        cluster.start_beat()
         cluster.until_paid(batch)
         dead = (
             "SELECT count(*) FROM payout_events WHERE cause = 'its worker was not heard of again'"

@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal,
     literal_column,
     or_,
     select,
@@ -106,6 +107,22 @@ _OVERDUE = and_(
 )
 
 
+def _overdue(to_send: bool, ahead_of: Message | None) -> ColumnElement[bool]:
+    which = and_(_OVERDUE, _QUEUED if to_send else _NOT_QUEUED)
+    if ahead_of is None:
+        return which
+    # Marks of one time were sent in this order.
+    other = payouts.alias()
+    its_due_at = select(other.c.due_at).where(other.c.id == ahead_of.payout_id).scalar_subquery()
+    sooner = or_(
+        payouts.c.due_at < its_due_at,
+        and_(payouts.c.due_at == its_due_at, payouts.c.id < ahead_of.payout_id),
+    )
+    until = literal(ahead_of.expires_at, UtcDateTime())
+    at_once = and_(payouts.c.announced_until == until, sooner)
+    return and_(which, or_(payouts.c.announced_until < until, at_once))
+
+
 def claimable(database: Database) -> Select[Any]:
     """Those of the payouts `TEXTS` that a worker may take at `now`, whatever messages it got, and
     when their accounts were put back.
@@ -127,6 +144,14 @@ class Due:
     # It is to be sent; else it is to be asked about.
     to_send: bool
     # When its message is worthless.
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A payout's message, as a broker shows it."""
+
+    payout_id: int
     expires_at: datetime
 
 
@@ -187,26 +212,45 @@ class DueWork:
                 connection.execute(_MARK, {"marked": ids, "until": until})
         return ids
 
-    def overdue(self, account: str, now: datetime, *, before: datetime, to_send: bool) -> bool:
-        """Whether messages of an account are awaited whose marks run out before then."""
-        purpose = _QUEUED if to_send else _NOT_QUEUED
-        wanted = {"of_account": account, "now": now, "before": before}
-        with self.database.read() as connection:
-            return bool(
-                connection.execute(
-                    select(payouts.c.id).where(_OVERDUE, purpose).limit(1), wanted
-                ).first()
-            )
+    def overdue(
+        self,
+        account: str,
+        now: datetime,
+        *,
+        before: datetime,
+        to_send: bool,
+        ahead_of: Message | None = None,
+    ) -> bool:
+        """Whether messages of an account are awaited whose marks run out before then.
 
-    def take_back(self, account: str, now: datetime, *, before: datetime, to_send: bool) -> int:
+        Args:
+            ahead_of: only those that were sent before this one.
+        """
+        with self.database.read() as connection:
+            found = select(payouts.c.id).where(_overdue(to_send, ahead_of)).limit(1)
+            wanted = {"of_account": account, "now": now, "before": before}
+            return connection.execute(found, wanted).first() is not None
+
+    def take_back(
+        self,
+        account: str,
+        now: datetime,
+        *,
+        before: datetime,
+        to_send: bool,
+        ahead_of: Message | None = None,
+    ) -> int:
         """Take back the marks of an account that run out before then, because their messages are
         gone; the number taken back.
+
+        Args:
+            ahead_of: only those that were sent before this one.
         """
-        purpose = _QUEUED if to_send else _NOT_QUEUED
         wanted = {"of_account": account, "now": now, "before": before}
         with self.database.write() as connection:
             return connection.execute(
-                update(payouts).where(_OVERDUE, purpose).values(announced_until=None), wanted
+                update(payouts).where(_overdue(to_send, ahead_of)).values(announced_until=None),
+                wanted,
             ).rowcount
 
     def give_back(self, payout_ids: Sequence[int]) -> None:
