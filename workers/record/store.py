@@ -242,8 +242,10 @@ class Store:
         payout = moved(claim.payout, change)
         if row.state != State.QUEUED:
             return change, Claim(payout, claim.order)
-        payout = replace(payout, looks_first=intents.looks_first(row, policy))
-        return change, Claim(payout, replace(claim.order, key_no=row.key_no))
+        order = replace(claim.order, key_no=row.key_no) if row.key_no else claim.order
+        if intents.looks_first(row, policy):
+            payout = replace(payout, looks_first=True)
+        return change, Claim(payout, order)
 
     def waiting_order(self, account: str) -> Order | None:
         """The order that has waited longest in an account, to ask its provider about."""
