@@ -85,8 +85,9 @@ task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1}
 
 timezone = "UTC"
 enable_utc = True
-# For Flower. A sent-event would be one more message a payout at the dispatcher.
-worker_send_task_events = True
+# For Flower, which no embedded worker has. A sent-event would be one more message a payout at the
+# dispatcher.
+worker_send_task_events = not _settings.embedded
 task_send_sent_event = False
 worker_hijack_root_logger = False
 

@@ -38,8 +38,11 @@ from workers.settings import SANDBOX, Settings
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+ANNOUNCE_S = 0.2
 SWEEP_S = 1
 COUNT_S = 0.25
+# Counting a large batch takes its time: of the database's, it may have one part in so many.
+COUNT_SHARE = 20
 # An outage is waited out for so long before the command gives up: one probe gets its chance.
 OUTAGE_S = 45
 # A worker told to stop lets its calls end; a call cannot outlast its own deadline.
@@ -97,6 +100,10 @@ class _PrivateLog(logging.handlers.RotatingFileHandler):
         os.close(os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY, 0o600))
         return super()._open()
 
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802 - logging's
+        # Without asking the disk what kind of file it is, at every line.
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
+
 
 def log_to_file(folder: Path, log_format: LogFormat = "text") -> Path:
     """Send this process's log to `paybatch.log`, readable by its owner alone; its path."""
@@ -114,7 +121,7 @@ class EmbeddedWorker:
         self._sandbox = opened.sandbox
         self._ready = threading.Event()
         self._failed: list[BaseException] = []
-        self._swept = 0.0
+        self._swept = self._announced = 0.0
         in_flight = sum(account.settings.in_flight_max for account in runtime.accounts.values())
         self._threads = max(1, min(THREADS_MAX, in_flight))
 
@@ -146,8 +153,12 @@ class EmbeddedWorker:
         """Announce what is due, and now and then sweep."""
         if self._failed:
             raise PaybatchError(f"the embedded worker stopped: {self._why()}")
-        if time.monotonic() - self._swept >= SWEEP_S:
-            self._swept = time.monotonic()
+        now = time.monotonic()
+        if now - self._announced < ANNOUNCE_S:
+            return
+        self._announced = now
+        if now - self._swept >= SWEEP_S:
+            self._swept = now
             if self._sandbox is not None:
                 self._sandbox.keep_up()
             # A provider that hangs keeps its own account waiting, and no other.
@@ -202,14 +213,15 @@ def follow(
         nothing of it moves any more; else the pause of the accounts that stops it.
     """
     book = BatchBook(runtime.store)
-    counted = 0.0
+    count_at = 0.0
     idle = _Idle(runtime) if worker is None else None
     while True:
         if worker is not None:
             worker.tick()
-        if time.monotonic() - counted >= COUNT_S:
-            counted = time.monotonic()
+        began = time.monotonic()
+        if began >= count_at:
             counts = book.counts_by_account(batch_id)
+            count_at = began + max(COUNT_S, COUNT_SHARE * (time.monotonic() - began))
             total: Counter[State] = Counter()
             for each in counts.values():
                 total.update(each)

@@ -152,8 +152,8 @@ class Store:
             return Recorded(payout, verdict.next_step, verdict.wait_s)
         told = _Told(payout, reply, verdict, policy, now, here=here)
         if here and reply.warning is None and _would_be_said_again(payout, verdict):
-            change, recorded = _meant(told)
-            return replace(recorded, payout=replace(recorded.payout, untold=change))
+            change = _meant(told, verdict)
+            return Recorded(moved(payout, change, untold=change), Step.POLL, verdict.wait_s)
         stored: Recorded = self._together.take_part(told)
         return stored
 
@@ -429,12 +429,14 @@ def _planned(
         verdict = _with_release(payout, verdict, told.policy, told.now, is_open=open_ones[key])
     elif verdict.next_step is Step.CREATE:
         verdict = _not_sent(payout, verdict)
-    return _meant(replace(told, verdict=verdict))
+    change = _meant(told, verdict)
+    next_step = Step.POLL if told.here else verdict.next_step
+    return change, Recorded(moved(payout, change), next_step, verdict.wait_s)
 
 
-def _meant(told: _Told) -> tuple[Change, Recorded]:
+def _meant(told: _Told, verdict: Verdict) -> Change:
     """What an answer changes, with a verdict that holds as it stands."""
-    payout, reply, verdict, now = told.payout, told.reply, told.verdict, told.now
+    reply, now = told.reply, told.now
     changes = dict(verdict.changes)
     if verdict.next_step is None and not told.here:
         due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
@@ -445,11 +447,9 @@ def _meant(told: _Told) -> tuple[Change, Recorded]:
         notes.append((f"intent to release, number {changes['releases']}", None))
     if reply.warning is not None and not verdict.moves:
         notes.append((f"warning: {reply.warning}", reply.code))
-    change = change_of(
-        payout, verdict.moves, changes, actor=WORKER, now=now, code=reply.code, notes=notes
+    return change_of(
+        told.payout, verdict.moves, changes, actor=WORKER, now=now, code=reply.code, notes=notes
     )
-    next_step = Step.POLL if told.here else verdict.next_step
-    return change, Recorded(moved(payout, change), next_step, verdict.wait_s)
 
 
 def _tell_account(connection: Connection, told: _Told) -> None:
