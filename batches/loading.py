@@ -19,7 +19,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from batches.faults import PERSONAL, Fault, FaultKind, mask_cell, nearest
-from batches.formats import Batch, Csv, Limits, Parquet, Source, Xlsx, over, refusal
+from batches.formats import Csv, Limits, Parquet, Source, Xlsx, over, refusal
+from batches.quick_csv import Batch, words_of
 from workers.errors import FileUnreadable, UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Sheet:
         return [
             Fault(line, name, FaultKind.CELL_TOO_LONG, mask_cell(name, cell), expected)
             for name, cells in zip(self.columns, columns, strict=True)
-            if max(map(len, cells)) > most
+            if max(map(len, words_of(cells))) > most
             for line, cell in zip(lines, cells, strict=True)
             if len(cell) > most
         ]
@@ -203,7 +204,7 @@ def _check_mapping(mapping: Mapping[str, str]) -> None:
 
 def _restored(cells: Sequence[str]) -> Sequence[str]:
     """The cells without the apostrophe that guards against formulas."""
-    if "\n'" not in "\n" + "\n".join(cells):
+    if "\n'" not in "\n" + "\n".join(words_of(cells)):
         return cells
     return [cell[1:] if GUARDED.match(cell) else cell for cell in cells]
 

@@ -18,6 +18,8 @@ from sqlalchemy import (
     Connection,
     Row,
     and_,
+    bindparam,
+    exists,
     func,
     insert,
     literal_column,
@@ -48,6 +50,7 @@ _ID_LENGTH = 7
 # Written into the statement: SQLite uses an index of some rows only where it sees that they are
 # all that is asked for.
 _NONE: ColumnElement[str] = literal_column("''")
+_ANY_OF = exists().where(payouts.c.account == bindparam("account"), REFERENCE_TAKEN)
 # What `Store.order_of` makes an order from.
 ORDERED = (
     payouts.c.id,
@@ -168,6 +171,9 @@ class BatchBook(Answers):
         if not reference_ids:
             return found
         with self.database.read() as connection:
+            # The first file of an account need not ask for each of its rows.
+            if not connection.execute(select(_ANY_OF), {"account": account}).scalar_one():
+                return found
             rows = connection.execute(
                 select(
                     payouts.c.reference_id, payouts.c.batch_id, payouts.c.state, payouts.c.attempts
@@ -207,6 +213,12 @@ class BatchBook(Answers):
             found: dict[str, Row[Any]] = {}
             found |= {row.replaces: row for row in rows}
         return found
+
+    def any_since(self, since: datetime) -> bool:
+        """Whether any payout was stored since then, which it was with its batch."""
+        asked = select(exists().where(batches.c.made_at >= since))
+        with self.database.read() as connection:
+            return bool(connection.execute(asked).scalar_one())
 
     def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
         """The latest payout since then of each fingerprint, that was or may be paid: its reference

@@ -10,7 +10,6 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import hmac
 import os
 import secrets
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ KEY_FILE_NAME = "paybatch.key"
 # The key that a rotation is on its way to, and one that only old backups need.
 NEW_SUFFIX = ".new"
 RETIRED_SUFFIX = ".retired-"
+_sha256 = hashlib.sha256
 
 
 class Key:
@@ -40,8 +40,8 @@ class Key:
         self.id = hashlib.sha256(b"paybatch key id" + secret).digest()[:KEY_ID_BYTES]
         self.data = AESGCM(_derived(secret, b"beneficiary data"))
         self.other = AESGCM(_derived(secret, b"tokens and deliveries"))
-        self._seal = _hasher(_derived(secret, b"row seal"))
-        self._fingerprint = _hasher(_derived(secret, b"beneficiary fingerprint"))
+        self._seal = _padded(_derived(secret, b"row seal"))
+        self._fingerprint = _padded(_derived(secret, b"beneficiary fingerprint"))
 
     @classmethod
     def from_text(cls, text: str, *, named: str = "encryption_key") -> Key:
@@ -216,12 +216,17 @@ def _derived(key: bytes, purpose: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"paybatch " + purpose).derive(key)
 
 
-def _hasher(key: bytes) -> hmac.HMAC:
-    """HMAC-SHA-256 that has taken its key: copying it is much cheaper than taking the key anew."""
-    return hmac.new(key, digestmod=hashlib.sha256)
+# The block of SHA-256, and what RFC 2104 (HMAC) mixes into the key for its two hashes.
+_BLOCK_BYTES, _INNER, _OUTER = 64, 0x36, 0x5C
 
 
-def _keyed_hash(hasher: hmac.HMAC, data: bytes) -> str:
-    mine = hasher.copy()
-    mine.update(data)
-    return mine.hexdigest()
+def _padded(key: bytes) -> tuple[bytes, bytes]:
+    """What the two hashes of HMAC-SHA-256 with that key begin with."""
+    filled = key.ljust(_BLOCK_BYTES, b"\0")
+    return bytes(byte ^ _INNER for byte in filled), bytes(byte ^ _OUTER for byte in filled)
+
+
+def _keyed_hash(pads: tuple[bytes, bytes], data: bytes) -> str:
+    """HMAC-SHA-256: two hashes made in one go each take half the time of an `hmac` object."""
+    inner, outer = pads
+    return _sha256(outer + _sha256(inner + data).digest()).hexdigest()

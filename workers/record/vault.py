@@ -186,13 +186,11 @@ class Vault:
         """The fingerprint of the order whose `payee` that is."""
         return self._writes.fingerprint_of(payee)
 
-    def fingerprints(self, payee: bytes) -> Sequence[str]:
-        """All that a payout of the same beneficiary and amount may be stored under.
-
-        Args:
-            payee: of an order.
+    def fingerprints_of(self, payees: Sequence[bytes]) -> Sequence[Sequence[str]]:
+        """For each order, by its `payee`, all that a payout of the same beneficiary and amount may
+        be stored under.
         """
-        return [key.fingerprint_of(payee) for key in self._keys()]
+        return list(zip(*[map(key.fingerprint_of, payees) for key in self._keys()], strict=True))
 
     def _keys(self) -> Sequence[Key]:
         """The one that closes first: most rows are its own."""
