@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, overload
 from batches.loading import NESTED, Chunk
 from batches.rules import Plan
 from batches.screening import fees_of, texts_of
-from workers.record.alike import Alike
+from workers.record.drafts import NewRows
 from workers.record.model import JsonObject, Order
 from workers.record.money import Currency, Money
 
@@ -47,11 +47,6 @@ class CleanRows(Sequence[CheckedRow]):
             chunk.columns, minors, account=plan.account, service=plan.code, currency=currency
         )
 
-    @property
-    def alike(self) -> Alike | None:
-        """The rows' own data by its columns; None: they are not alike enough for that."""
-        return None if self._texts is None else self._texts.alike
-
     @cached_property
     def canonicals(self) -> Sequence[bytes]:
         """What `Order.canonical` gives for each row."""
@@ -61,10 +56,28 @@ class CleanRows(Sequence[CheckedRow]):
 
     @cached_property
     def payees(self) -> Sequence[bytes]:
-        """What `Order.payee` gives for each row; empty where no field says who is paid."""
-        if self._texts is not None and self._texts.payees is not None:
-            return self._texts.payees
-        return [payee_of(row) for row in self]
+        """What `payee_of` gives for each row."""
+        if self._texts is None or self._texts.payees is None:
+            return [payee_of(row) for row in self]
+        return self._texts.payees if self._texts.alike.fields else [b""] * len(self)
+
+    def new_rows(self, provider: str) -> NewRows | None:
+        """The rows ready to be stored; None: they are not alike enough to be so together."""
+        texts = self._texts
+        if texts is None:
+            return None
+        return NewRows(
+            first_row=self.first_row,
+            account=self.account,
+            provider=provider,
+            service=self.service,
+            currency=self.currency,
+            references=self.references,
+            amounts=self.minors,
+            fees=self.fees,
+            payees=texts.payees or [row.order.payee() for row in self],
+            data=texts.alike,
+        )
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -386,7 +386,9 @@ class _Kept:
         self.drafts: Drafts | None = None
 
     def to_be_stored(self) -> None:
-        self.drafts = Drafts(checked(self._database, self._vault))
+        # A wrong key is told before the rows are checked.
+        checked(self._database, self._vault)
+        self.drafts = Drafts()
 
     def add(self, rows: Sequence[CheckedRow], bad: Collection[int]) -> None:
         """
@@ -405,8 +407,14 @@ class _Kept:
         self.totals.add(rows)
         self.count += len(rows)
         if self.drafts is not None:
-            named = self._providers
-            self.drafts.add(
+            self._add_drafts(self.drafts, rows)
+
+    def _add_drafts(self, drafts: Drafts, rows: Sequence[CheckedRow]) -> None:
+        named = self._providers
+        if isinstance(rows, CleanRows) and (new := rows.new_rows(named[rows.account])) is not None:
+            drafts.add_alike(new)
+        else:
+            drafts.add(
                 [NewRow(row.row, row.order, named[row.order.account], row.fee) for row in rows]
             )
 

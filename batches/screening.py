@@ -90,9 +90,7 @@ def texts_of(
     canonical.add(',"reference_id":"', columns["reference_id"])
     canonical.add(f'","replaces":"","service":{quoted(service)}}}')
     payees: list[bytes] | None = None
-    if not alike.fields:
-        payees = [b""] * count
-    elif all("".join(cells).isascii() for cells in alike.fields.values()):
+    if all("".join(cells).isascii() for cells in alike.fields.values()):
         payee = Template()
         payee.add(f"[{quoted_ascii(account)},{quoted_ascii(service)},", minors)
         payee.add_object(f",{quoted_ascii(currency.code)},", in_order(alike.fields), quoted_ascii)

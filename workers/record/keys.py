@@ -72,6 +72,28 @@ class Key:
         return _keyed_hash(self._fingerprint, payee)[:32]
 
 
+class PassingKey:
+    """A key that is written nowhere and ends with its process."""
+
+    def __init__(self) -> None:
+        self._cipher = AESGCM(secrets.token_bytes(KEY_BYTES))
+
+    def closed(self, plain: bytes, bound: bytes) -> bytes:
+        """As bytes that only this key opens, for that place."""
+        return closed(self._cipher, plain, bound)
+
+    def opened(self, data: bytes, bound: bytes) -> bytes:
+        """What `closed` made.
+
+        Raises:
+            VaultError: it was changed, or lies in another place.
+        """
+        plain = opened(self._cipher, data, bound)
+        if plain is None:
+            raise VaultError("what was put by was changed meanwhile; nothing was stored")
+        return plain
+
+
 def new_key_text() -> str:
     """A fresh key, as the settings take it."""
     return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
@@ -209,6 +231,17 @@ def closed(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
     """A nonce and what is closed with it."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, plain, bound)
+
+
+def closed_all(cipher: AESGCM, plains: Sequence[bytes], bounds: Sequence[bytes]) -> list[bytes]:
+    """The same of many, whose random bytes are asked for together."""
+    some = secrets.token_bytes(NONCE_BYTES * len(plains))
+    nonces = [some[at : at + NONCE_BYTES] for at in range(0, len(some), NONCE_BYTES)]
+    encrypt = cipher.encrypt
+    return [
+        nonce + encrypt(nonce, plain, bound)
+        for nonce, plain, bound in zip(nonces, plains, bounds, strict=True)
+    ]
 
 
 def _derived(key: bytes, purpose: bytes) -> bytes:
