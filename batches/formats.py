@@ -24,8 +24,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from openpyxl import load_workbook
-from openpyxl.worksheet._reader import WorkSheetParser
 
 from batches.faults import Fault, FaultKind, mask_cell
 from batches.quick_csv import ROWS_MIN, Batch, Few, Layout, Place, plain_rows
@@ -420,6 +418,8 @@ class Xlsx:
         whole = sum(n for name, n in parts.items() if not name.startswith("xl/worksheets/"))
         if sum(parts.values()) > UNPACKED_FACTOR * limits.bytes_max or whole > limits.bytes_max:
             raise over(path, f"{sum(parts.values()):,} bytes when unpacked", "bytes_max")
+        from openpyxl import load_workbook  # noqa: PLC0415 - for this kind of file alone
+
         self._book: Any = load_workbook(path, read_only=True, keep_links=False)
         sheets = self._book.worksheets
         visible = [sheet for sheet in sheets if sheet.sheet_state == "visible"]
@@ -456,6 +456,8 @@ class Xlsx:
         reading of rows leaves out what lies beyond the size that the file claims, and rows out of
         order; a payout must not vanish like that.
         """
+        from openpyxl.worksheet._reader import WorkSheetParser  # noqa: PLC0415 - as above
+
         book, sheet = self._book, self._sheet
         with sheet._get_source() as source:
             parser = WorkSheetParser(

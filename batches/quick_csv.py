@@ -9,9 +9,10 @@ this must never take what that one would not.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -73,30 +74,42 @@ def plain_rows(path: Path, layout: Layout, rows: int) -> Generator[Batch, None, 
         Where the rest begins; None: there is none.
     """
     reader = _Reader(layout)
-    with path.open("rb") as file:
+    with path.open("rb") as file, ThreadPoolExecutor(1, "paybatch-csv") as ahead:
         header = file.readline(LINE_BYTES_MAX)
         if b'"' in header or not header.endswith(b"\n") or b"\r" in header[:-2]:
             return Place(0, 0)
         place = Place(len(header), 1)
-        rest = b""
-        while block := file.read(BLOCK_BYTES):
-            block = rest + block
-            end = block.rfind(b"\n") + 1
-            if not end:
+        blocks = _blocks(file)
+        # While one block is gone through, the next one is parsed, which needs no Python.
+        found = ahead.submit(reader.next, blocks)
+        while (read := found.result()) is not None:
+            size, table = read
+            if table is None:
                 return place
-            whole, rest = block[:end], block[end:]
-            columns = reader.columns(whole)
+            found = ahead.submit(reader.next, blocks)
+            columns = reader.columns(table)
             if columns is None:
                 return place
             yield from _batches(columns, place.lines, rows)
-            place = Place(place.byte + end, place.lines + len(columns[0]))
-        if not rest:
-            return None
-        columns = reader.columns(rest)
-        if columns is None:
-            return place
-        yield from _batches(columns, place.lines, rows)
+            place = Place(place.byte + size, place.lines + table.num_rows)
     return None
+
+
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    """Whole lines, about a block at a time."""
+    rest = b""
+    while block := file.read(BLOCK_BYTES):
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        elif len(rest) > LINE_BYTES_MAX:
+            # It is left to the careful reader.
+            break
+        else:
+            rest += block
+    if rest:
+        yield rest
 
 
 def _batches(
@@ -167,8 +180,13 @@ class _Reader:
         # Columns that had many different texts before.
         self._many: set[int] = set()
 
-    def columns(self, block: bytes) -> list[Sequence[str]] | None:
-        """The columns asked for; None: something in the block is not plain."""
+    def next(self, blocks: Iterator[bytes]) -> tuple[int, Any] | None:
+        """The next block's size, and its rows as a table; no table: something in it is not plain.
+        None: there is no block."""
+        block = next(blocks, None)
+        return None if block is None else (len(block), self._table(block))
+
+    def _table(self, block: bytes) -> Any:
         if not _is_plain(block, self._layout):
             return None
         count = block.count(b"\n") + (not block.endswith(b"\n"))
@@ -182,8 +200,10 @@ class _Reader:
         except pa.ArrowInvalid:
             return None
         # Blank lines are left out, so there are fewer rows than lines.
-        if table.num_rows != count:
-            return None
+        return table if table.num_rows == count else None
+
+    def columns(self, table: Any) -> list[Sequence[str]] | None:
+        """The columns asked for; None: a row is blank, or nearly so."""
         columns = [self._cells(at, column) for at, column in enumerate(table.itercolumns())]
         return None if "" in words_of(columns[self._never_blank]) else columns
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
@@ -95,6 +96,11 @@ def test_the_migrations_make_the_same_checks_and_conditions_as_the_code(
         metadata.create_all(connection)
     with database.read() as connection:
         assert _shape(connection) == migrated
+
+
+def test_the_newest_revision_is_that_of_the_last_file() -> None:
+    scripts = ScriptDirectory.from_config(record_database._config())
+    assert record_database._head() == scripts.get_current_head()
 
 
 @both
