@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def _copy(connection: Connection, statement: str, blocks: Iterable[bytes]) -> No
     try:
         with link.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(_HEAD)
-            for block in blocks:
+            for block in _ahead(blocks):
                 copy.write(block)
             copy.write(_TAIL)
     except psycopg.Error as error:
@@ -89,6 +90,16 @@ def _copy(connection: Connection, statement: str, blocks: Iterable[bytes]) -> No
         raise DBAPIError.instance(
             statement, None, error, psycopg.Error, hide_parameters=True
         ) from None
+
+
+def _ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same, each made while the one before it is on its way."""
+    making = iter(blocks)
+    with ThreadPoolExecutor(1, "paybatch-copy") as beside:
+        made = beside.submit(next, making, None)
+        while (block := made.result()) is not None:
+            made = beside.submit(next, making, None)
+            yield block
 
 
 # --- what goes over the wire ---
