@@ -35,8 +35,10 @@ elif _settings.broker_url.startswith(("amqp:", "amqps:", "pyamqp:")):
     _queue_arguments = {"x-queue-type": "quorum", "x-delivery-limit": 20}
 else:
     broker_transport_options = {
-        # More than any task takes; the last in the order of budgets that Settings checks.
-        "visibility_timeout": _settings.visibility_s,
+        # What is out is written down in the table, and a lost message is announced again sooner
+        # than Redis would bring it back: so no list of unacknowledged messages is kept there,
+        # which costs more than half of a message. A worker that stops puts back what it has left.
+        "ack_emulation": False,
         # Without these a publish waits for ever on a dead link.
         "socket_timeout": 30,
         "socket_connect_timeout": 5,

@@ -24,6 +24,7 @@ from workers.record.model import Actor
 from workers.record.money import Currency, Money
 from workers.runtime import Runtime
 from workers.settings import Settings
+from workers.words import number_of
 
 # Other approvals may come between reading a balance and promising it: so often, then give up.
 APPROVE_TRIES = 10
@@ -93,7 +94,7 @@ def _note(plan: Plan, actor: Actor) -> str | None:
     """What somebody should know of the batch: what was allowed and by whom, what it corrects."""
     told = []
     if plan.repeats and plan.options.allow_repeats:
-        told.append(f"{plan.repeats} repeated payments allowed by {actor}")
+        told.append(f"{number_of(plan.repeats, 'repeated payment')} allowed by {actor}")
     if len(plan.parents) > 1:
         told.append(f"corrects lines of batches {', '.join(plan.parents)}")
     return "; ".join(told) or None
@@ -129,6 +130,7 @@ def approve(
             where two people are needed.
         AccountFault: an account is not usable, or its balance does not cover the batch.
         ProviderUnreachable: the balance could not be read.
+        BatchBusy: somebody else is deciding about it, or approves another one.
     """
     book = BatchBook(runtime.store)
     batch = find(batch_id, book)

@@ -6,7 +6,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +24,7 @@ from batches.cli_account import (
     webhooks,
 )
 from batches.cli_cluster import migrate
-from batches.cli_health import health_
+from batches.cli_health import health_, tell_json
 from batches.cli_keys import keys
 from batches.cli_recovery import freeze, reconcile
 from batches.cli_retention import purge
@@ -35,6 +35,7 @@ from batches.command import (
     json_option,
     load_settings,
     next_after,
+    plan_json,
     print_json,
     read_options,
     record,
@@ -47,11 +48,13 @@ from batches.command import (
 from batches.formats import Limits
 from batches.people import Duty, operator, permit
 from batches.preflight import REFUSED, Preflight
+from batches.references import Gone
 from batches.reports import check_target
 from batches.run import Choices, pay, run_file
 from batches.summary import summarise
-from workers.errors import PaybatchError, UsageError
+from workers.errors import NothingLeft, PaybatchError, UsageError
 from workers.record.batches import BatchBook
+from workers.words import number_of
 
 INTERRUPTED = 130
 LATEST_SHOWN = 10
@@ -72,19 +75,20 @@ def _code(argv: Sequence[str] | None) -> int:
         return cli.main(argv, prog_name="paybatch", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
+        tell_json(argv, {"error": error.format_message()}, 2)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        screens.warn("Interrupted; nothing is lost: run the same command again to carry on.")
-        return INTERRUPTED
+        told = "Interrupted; nothing is lost: run the same command again to carry on."
+        return _ended(argv, INTERRUPTED, told)
     except PaybatchError as error:
-        screens.warn(f"paybatch: {error}")
-        return error.exit_code
+        return _ended(argv, error.exit_code, f"paybatch: {error}", error.facts)
     except OperationalError as error:
-        screens.warn(
-            f"paybatch: the database did not answer: {error.orig}; is another command stopped in"
-            " the middle of its work? Nothing is lost: run the same command again"
+        told = (
+            f"paybatch: the database did not answer: {error.orig}; is another command storing or"
+            " approving a large batch, or stopped in the middle of its work? Nothing is lost: run"
+            " the same command again"
         )
-        return 1
+        return _ended(argv, 1, told)
     except BrokenPipeError:
         # Whoever read our output went away; there is nobody left to tell.
         sys.stderr.close()
@@ -93,11 +97,23 @@ def _code(argv: Sequence[str] | None) -> int:
         if not logging.getLogger().handlers:
             local.log_to_file(Path())
         log.exception("internal error")
-        screens.warn(
+        told = (
             f"paybatch: internal error: {type(error).__name__}; nothing is lost, details are in"
             " paybatch.log"
         )
-        return 1
+        return _ended(argv, 1, told)
+
+
+def _ended(
+    argv: Sequence[str] | None,
+    code: int,
+    sentence: str,
+    facts: Mapping[str, Any] | None = None,
+) -> int:
+    """Tell people, and programs where they asked, why the command ends; its exit code."""
+    screens.warn(sentence)
+    tell_json(argv, facts or {"error": sentence.removeprefix("paybatch: ")}, code)
+    return code
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:
@@ -111,8 +127,9 @@ def cli() -> None:
 
     Without any settings, money is never real: the account "sandbox" is a simulator on this machine.
 
-    Exit codes: 0 all paid; 1 our error; 2 usage or settings; 3 file refused, nothing stored or
-    sent; 4 some rows failed; 5 some rows need a person; 6 stopped by the account; 130 interrupted.
+    Exit codes: 0 all paid; 1 our error; 2 usage or settings; 3 file refused or nothing left to do,
+    nothing stored or sent; 4 some rows failed; 5 some rows need a person; 6 stopped by the account;
+    130 interrupted.
     """
 
 
@@ -145,7 +162,7 @@ def run(file: Path, yes: bool, out: Path | None, as_json: bool, **given: Any) ->
     if as_json:
         facts = ran.summary.as_json() if ran.summary else {}
         if ran.plan is not None:
-            facts = ran.plan.as_json()
+            facts = plan_json(ran.plan, ran.exit_code)
         facts |= {"exit_code": ran.exit_code, "results": str(ran.out) if ran.out else None}
         facts["paused"] = ran.pause.reason if ran.pause else None
         print_json(facts)
@@ -189,7 +206,7 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
         written = results.write_faulty(plan, Limits.of(settings), mark, errors)
     code = plan.exit_code
     if as_json:
-        print_json(plan.as_json())
+        print_json(plan_json(plan, code))
         return code
     screens.plan(plan)
     if known is not None:
@@ -203,7 +220,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
         screens.say("No faults." if not plan.uncovered else "No faults, but not enough money.")
     if written:
         screens.say(
-            f"Faulty rows to correct: {errors} ({written:,} rows){same_way(options.mapping)}"
+            f"Faulty rows to correct: {errors} ({number_of(written, 'row')})"
+            f"{same_way(options.mapping)}"
         )
     return code
 
@@ -228,7 +246,7 @@ def submit(file: Path, approve_now: bool, as_json: bool, **given: Any) -> int:
             screens.plan(plan)
         if not plan.is_payable:
             if as_json:
-                print_json(plan.as_json())
+                print_json(plan_json(plan, REFUSED))
             else:
                 screens.faults(plan.faults, hint=f"paybatch check {file} --errors OUT.csv has all.")
                 screens.warn("The file was refused: nothing was stored and nothing was sent.")
@@ -294,7 +312,12 @@ def watch(batch: str, as_json: bool) -> int:
     with local.open_runtime(settings) as opened:
         found = approval.find(batch, BatchBook(opened.runtime.store))
         if found.decision in ("draft", "rejected"):
-            raise UsageError(f"batch {found.id} is {found.decision}; there is nothing to follow")
+            then = ""
+            if found.decision == "draft":
+                then = f"; once it is approved there is: paybatch approve {found.id}"
+            raise NothingLeft(
+                f"batch {found.id} is {found.decision}: there is nothing to follow{then}"
+            )
         ran = pay(found, opened, None)
         now = opened.runtime.clock.now()
     if as_json:
@@ -324,20 +347,27 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
         if out.name == found.file_name and out.exists():
             # It is the input itself, or looks like it: the only copy of what was to be paid.
             raise UsageError(f"{out} has the name of the batch's input; name another file")
+        gone = Gone()
         if failed:
-            count = results.write_failed(found, book, out, reference_id_chars_max(runtime))
+            chars_max = reference_id_chars_max(runtime)
+            count = results.write_failed(found, book, out, chars_max, gone)
         else:
             with screens.working("Writing", found.rows, quiet=as_json) as progress:
                 count = results.write_results(found.id, book, out, progress)
     if as_json:
-        print_json({"batch_id": found.id, "rows": count, "results": str(out)})
+        facts = {"batch_id": found.id, "rows": count, "results": str(out)}
+        print_json(facts | ({"left_out": gone.number} if failed else {}))
     else:
-        screens.say(f"{screens.rows_of(count)} in {out}")
+        screens.say(f"{number_of(count, 'row')} in {out}")
         if failed and count:
             screens.say(
-                "Correct them and submit the file; each names the payout it replaces"
-                f"{same_way(found.mapping)}."
+                "Correct what is wrong and submit the file; each line names the payout that it"
+                f" replaces{same_way(found.mapping)}."
             )
+        elif failed:
+            screens.say("No failed line is left to correct; what is paid again is left out.")
+        if gone.number:
+            screens.say(f"Left out: {gone}.")
     return 0
 
 

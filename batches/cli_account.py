@@ -90,8 +90,10 @@ def template(service: str | None, account: str | None, out: Path | None) -> int:
 @json_option
 def providers(markdown: bool, as_json: bool) -> int:
     """The installed providers: what each can do, and what of it is documented or assumed."""
+    broken = declarations.broken()
     if as_json:
-        print_json({"providers": declarations.as_json()})
+        problems = {"error": "; ".join(broken.values())} if broken else {}
+        print_json({"providers": declarations.as_json(), **problems})
     elif markdown:
         click.echo(declarations.as_markdown(), nl=False)
     else:
@@ -105,7 +107,6 @@ def providers(markdown: bool, as_json: bool) -> int:
                 f"That page covers our own providers; for {', '.join(others)}, which plug-ins add:"
                 " paybatch providers --json."
             )
-    broken = declarations.broken()
     for problem in broken.values():
         screens.warn(f"PROBLEM  {problem}")
     return SettingsError.exit_code if broken else 0

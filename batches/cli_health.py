@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -34,10 +34,25 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(health_.main(argv, prog_name="paybatch-health", standalone_mode=False))
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        code = 2
+        facts: Mapping[str, Any] = {"error": error.format_message()}
     except PaybatchError as error:
         click.echo(f"paybatch-health: {error}", err=True)
-        sys.exit(error.exit_code)
+        code, facts = error.exit_code, error.facts
+    tell_json(argv, facts, code)
+    sys.exit(code)
+
+
+def tell_json(argv: Sequence[str] | None, facts: Mapping[str, Any], exit_code: int) -> None:
+    """Print the error that ended a command as its one JSON object, where `--json` was typed.
+
+    The command itself may not have come so far as to know that: its arguments or the settings may
+    be what is wrong.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    options = given[: given.index("--")] if "--" in given else given
+    if "--json" in options:
+        click.echo(json.dumps({**facts, "exit_code": exit_code}, ensure_ascii=False))
 
 
 @click.command("health")

@@ -15,6 +15,7 @@ from batches.people import Duty, operator
 from batches.summary import NEEDS_PERSON
 from workers.record.keys import Key, new_key_text
 from workers.record.rotation import NAMED_MAX, counted
+from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -114,17 +115,19 @@ def _closing(total: int) -> Iterator[Callable[[int], None]]:
 
 def _say(changed: Changed) -> None:
     done = changed.done
-    screens.say(f"{done.rows:,} rows closed anew, with key {changed.new}.")
+    screens.say(f"{number_of(done.rows, 'row')} closed anew, with key {changed.new}.")
     for words, found in (
-        ("cannot be opened with any key here and stay as they were", done.damaged),
-        ("are not what was approved and stay so", done.broken),
+        ("that no key here opens stay as they were", done.damaged),
+        ("that are not what was approved stay so", done.broken),
     ):
         if found:
             named = ", ".join(sorted(found)[:NAMED_MAX])
             more = f" and {len(found) - NAMED_MAX:,} more" if len(found) > NAMED_MAX else ""
-            screens.say(f"{len(found):,} payouts {words}: {named}{more}. None of them is sent.")
+            screens.say(f"Payouts {words}: {named}{more}. Nothing is sent for them.")
     if done.deliveries_damaged:
-        screens.say(f"{done.deliveries_damaged:,} deliveries cannot be opened with any key here.")
+        screens.say(
+            f"{number_of(done.deliveries_damaged, 'delivery')} that no key here opens, left so."
+        )
     if changed.retired is not None:
         screens.say(
             f"The old key is not needed any more but for backups made before: it lies in"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -19,12 +19,14 @@ from batches.command import (
     record,
     start_paying,
 )
-from batches.people import Duty, operator
+from batches.people import DECISIONS, Duty, operator
 from batches.recovery import open_account
+from batches.references import Gone
 from batches.retry import retry as retry_batch
 from workers.errors import UsageError
 from workers.record.batches import BatchBook
 from workers.record.status import State
+from workers.words import number_of
 
 reason_option = click.option("--reason", default="", help="Why, for the record.")
 
@@ -66,7 +68,9 @@ def reject(batch: str, reason: str, as_json: bool) -> int:
     if as_json:
         print_json({"batch_id": batch.upper(), "state": "rejected", "withdrawn": count})
     else:
-        screens.say(f"Batch {batch.upper()} is rejected; {count:,} payouts withdrawn, none sent.")
+        screens.say(
+            f"Batch {batch.upper()} is rejected; {number_of(count, 'payout')} withdrawn, none sent."
+        )
     return 0
 
 
@@ -153,14 +157,13 @@ def cancel(batch: str, reason: str, as_json: bool) -> int:
         print_json({"batch_id": batch.upper(), "state": "cancelled", "counts": found})
         return 0
     withdrawn = counts.get(State.CANCELLED, 0)
-    screens.say(f"Batch {batch.upper()} is cancelled; {withdrawn:,} payouts withdrawn.")
-    rest = [
-        f"{counts[state]:,} {screens.WORDS[state]}"
-        for state in State
-        if counts.get(state) and state is not State.CANCELLED
-    ]
+    screens.say(f"Batch {batch.upper()} is cancelled; {number_of(withdrawn, 'payout')} withdrawn.")
+    rest: Mapping[State, int] = {
+        state: n for state, n in counts.items() if n and state is not State.CANCELLED
+    }
     if rest:
-        screens.say(f"The others: {', '.join(rest)}. See: paybatch status {batch.upper()}")
+        others = screens.counts_of(rest)
+        screens.say(f"The others: {others}. See: paybatch status {batch.upper()}")
     return 0
 
 
@@ -173,22 +176,26 @@ def retry(batch: str, as_json: bool) -> int:
     """
     settings = load_settings(duty=Duty.PREPARE)
     with local.open_runtime(settings) as opened:
-        child = retry_batch(batch, opened.runtime, operator())
+        gone = Gone()
+        child = retry_batch(batch, opened.runtime, operator(), gone)
     if as_json:
         facts = {"batch_id": child.id, "child_of": child.child_of, "rows": child.rows}
-        print_json(facts | {"state": child.decision})
+        print_json(facts | {"state": child.decision, "left_out": gone.number})
         return 0
     screens.say(
-        f"Stored as batch {child.id}: {child.rows:,} failed lines of batch {child.child_of}, each"
+        f"Stored as batch {child.id}: {number_of(child.rows, 'failed line')} of batch"
+        f" {child.child_of}, each"
         " with a new reference id."
     )
+    if gone.number:
+        screens.say(f"Left out: {gone}.")
     screens.say(next_after(child.id, child.decision, settings))
     return 0
 
 
 @click.command()
 @click.argument("reference_id")
-@click.option("--as", "decision", type=click.Choice(sorted(control.DECISIONS)), required=True)
+@click.option("--as", "decision", type=click.Choice(sorted(DECISIONS)), required=True)
 @click.option("--reason", required=True, help="Why, for the record.")
 @account_option
 @json_option
@@ -217,13 +224,13 @@ def resolve(
     if not waits:
         screens.say(f"{reference_id} is {screens.WORDS[found.state]} now, by decision: {reason}")
         return 0
-    if before is not None and before.target is not control.DECISIONS[decision]:
+    if before is not None and before.target is not DECISIONS[decision]:
         screens.say(
             f"That differs from what {before.actor} proposed ({before.target}), and takes its place"
         )
     screens.say(
         f"Proposed, and not done yet: with approvals = 2 somebody else than {actor} has to confirm"
-        f" it: paybatch resolve {reference_id} --as {decision} --reason ..."
+        f' it: paybatch resolve {reference_id} --as {decision} --reason "..."'
     )
     return 0
 

@@ -21,6 +21,7 @@ from batches.people import Duty, operator
 from batches.reconciliation import Break, Comparison, Kind, Reconciliation
 from batches.reports import check_target, write_table
 from workers.errors import UsageError
+from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ def reconcile(account: str | None, first: str, last: str, out: Path | None, as_j
 def _show(found: Reconciliation, comparison: Comparison) -> None:
     screens.say(
         f"Account {found.account}, from {screens.clock_time(found.since)} to"
-        f" {screens.clock_time(found.until)}: the provider lists {found.listed:,} payouts"
+        f" {screens.clock_time(found.until)}: the provider lists"
+        f" {number_of(found.listed, 'payout')}"
     )
     counts = [("the same on both sides", f"{found.matches:,}")]
     if found.still_open:
@@ -141,7 +143,7 @@ def _show(found: Reconciliation, comparison: Comparison) -> None:
         if sum(found.counts.values()) > len(breaks):
             screens.say(f"The first {SHOWN_MAX} of each kind; -o OUT.csv writes all.")
     if found.woken:
-        screens.say(f"{found.woken:,} are asked about again, as soon as a worker runs.")
+        screens.say(f"Asked about again, as soon as a worker runs: {found.woken:,}.")
     if found.looked_up:
         screens.say(
             "Creates of this account are still looked up at the provider first, because the record"

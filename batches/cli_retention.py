@@ -15,6 +15,7 @@ from batches.people import Duty, operator
 from workers.errors import UsageError
 from workers.record.retention import Limits, Retention, Standing
 from workers.runtime import Runtime
+from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def _agree(ready: Sequence[Standing], *, yes: bool, can_ask: bool) -> None:
     if not can_ask:
         raise UsageError("nobody can be asked here: add --yes to remove without asking")
     rows = sum(one.payouts for one in ready)
-    screens.ask(f"Remove the data of {rows:,} payouts for good? Type yes: ")
+    screens.ask(f"Remove the data of {number_of(rows, 'payout')} for good? Type yes: ")
     if input().strip().lower() != "yes":
         raise UsageError("nothing was removed")
 
@@ -117,7 +118,7 @@ def _show(ready: Sequence[Standing], kept: Sequence[Standing], before: str) -> N
 
 
 def _tell(ready: Sequence[Standing], done: dict[str, int], *, journal: bool) -> None:
-    screens.say(f"Removed: the beneficiaries' data of {sum(done.values()):,} payouts.")
+    screens.say(f"Removed: the beneficiaries' data of {number_of(sum(done.values()), 'payout')}.")
     late = [one.batch_id for one in ready if done[one.batch_id] < one.payouts]
     if late:
         screens.say(f"Some are being worked on; run this again for: {', '.join(late)}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from batches import local, screens
 from batches.command import json_option, load_settings, print_json, record
 from batches.local import Opened
 from batches.people import Duty
-from batches.run import pay
+from batches.run import Paid, pay
 from batches.settlement import CLAIM_S, Settled, schedules_named, settle
 from batches.settlement_report import Reporter, gather, write_report
+from batches.settlement_report import as_json as report_json
 from batches.summary import NEEDS_PERSON, PAID_ALL, SOME_FAILED, STOPPED
 from workers.errors import FileRefused, UsageError
 from workers.record.batches import Batch, BatchBook
@@ -25,6 +26,7 @@ from workers.record.status import FINAL, State
 from workers.runtime import Runtime
 from workers.schedules import Schedule
 from workers.standing import Standing, standings
+from workers.words import number_of
 
 # Between two looks.
 WAIT_S = 1
@@ -39,6 +41,7 @@ _FATES = {
     "delivered_twice": "refused",
     "rejected": "turned down",
 }
+_OUTCOMES = {"open": "not finished yet"}
 # From the gravest: a command ends with the first that it met.
 _GRAVEST = (STOPPED, NEEDS_PERSON, SOME_FAILED, FileRefused.exit_code, PAID_ALL)
 
@@ -62,14 +65,30 @@ def settle_(name: str | None, day: str | None, as_json: bool) -> int:
         chosen = schedules_named(name, opened.runtime)
         looks = [_look(schedule, opened, wanted) for schedule in chosen]
         codes = [code for one in looks for code in _codes(one)]
+        paid: dict[str, Sequence[_Paid]] = {}
         if settings.embedded:
-            codes += [code for one in chosen for code in _pay(one, opened)]
+            paid = {one.schedule.name: _pay(one, opened) for one in looks}
+        codes += [one.paid.exit_code for each in paid.values() for one in each]
     code = next(each for each in _GRAVEST if each in {*codes, PAID_ALL})
     if as_json:
-        print_json({"schedules": [_settled_json(one) for one in looks], "exit_code": code})
+        told = [_settled_json(one, paid.get(one.schedule.name, ())) for one in looks]
+        print_json({"schedules": told, "exit_code": code})
     else:
-        _show(looks)
+        _show(looks, paid)
+        pauses = {one.paid.pause for each in paid.values() for one in each if one.paid.pause}
+        again = "Then, or by the cron job: paybatch settle. What is paid stays paid."
+        screens.pauses(sorted(pauses, key=lambda one: one.account), retried=False, then=again)
     return code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Paid:
+    """A batch that this command paid, as far as it could."""
+
+    file: File
+    # It was approved before: whoever was to pay it did not come to its end.
+    again: bool
+    paid: Paid
 
 
 def _look(schedule: Schedule, opened: Opened, day: date | None) -> Settled:
@@ -103,23 +122,26 @@ def _codes(settled: Settled) -> Sequence[int]:
     return codes
 
 
-def _pay(schedule: Schedule, opened: Opened) -> Sequence[int]:
+def _pay(look: Settled, opened: Opened) -> Sequence[_Paid]:
     """Pay what is approved and not settled, and write its reports anew."""
     runtime = opened.runtime
+    name = look.schedule.name
     book = RunBook(runtime.database)
-    codes = []
-    runs = book.unreported(schedule.name)
-    for batch in [each for run in runs for each in _unsettled(run, runtime)]:
-        codes.append(pay(batch, opened, None).exit_code)
-    if codes and book.claim(schedule.name, runtime.clock.now(), claim_s=CLAIM_S):
+    runs = book.unreported(name)
+    fresh = {file.id for file in look.files}
+    done = [
+        _Paid(file=file, again=file.id not in fresh, paid=pay(batch, opened, None))
+        for file, batch in [each for run in runs for each in _unsettled(run, runtime)]
+    ]
+    if done and book.claim(name, runtime.clock.now(), claim_s=CLAIM_S):
         for run in runs:
-            Reporter(schedule, runtime, book).keep_up(run, at_once=True)
-        book.renew(schedule.name, None)
-    return codes
+            Reporter(look.schedule, runtime, book).keep_up(run, at_once=True)
+        book.renew(name, None)
+    return done
 
 
-def _unsettled(run: Run, runtime: Runtime) -> Sequence[Batch]:
-    """The approved batches of a run of which something may still move."""
+def _unsettled(run: Run, runtime: Runtime) -> Sequence[tuple[File, Batch]]:
+    """The approved batches of a run of which something may still move, with their files."""
     batches = BatchBook(runtime.store)
     found = []
     for file in RunBook(runtime.database).of(run):
@@ -127,23 +149,34 @@ def _unsettled(run: Run, runtime: Runtime) -> Sequence[Batch]:
         if batch is None or batch.decision != "approved":
             continue
         if not set(batches.counts(batch.id)) <= FINAL | {State.HELD}:
-            found.append(batch)
+            found.append((file, batch))
     return found
 
 
-def _show(looks: Sequence[Settled]) -> None:
+def _show(looks: Sequence[Settled], paid: Mapping[str, Sequence[_Paid]]) -> None:
     for one in looks:
+        done = paid.get(one.schedule.name, ())
         if one.busy:
             screens.say(f"Schedule {one.schedule.name}: another worker has it.")
         for run in one.runs:
             problem = f": {run.problem}" if run.problem else ""
-            screens.say(f"Schedule {run.schedule}, {run.business_date}: {run.outcome}{problem}")
+            outcome = _OUTCOMES.get(run.outcome, run.outcome)
+            screens.say(f"Schedule {run.schedule}, {run.business_date}: {outcome}{problem}")
         if not one.busy and not one.runs:
-            screens.say(f"Schedule {one.schedule.name}: nothing is due.")
+            new = " new" if done or one.files else ""
+            screens.say(f"Schedule {one.schedule.name}: nothing{new} is due.")
         for file in one.files:
             screens.say(f"  {_said(file)}")
+        for each in done:
+            counts = screens.counts_of(each.paid.summary.counts)
+            batch = f"batch {each.file.batch_id}"
+            if each.again:
+                batch = f"taken up again: {batch} ({each.file.name}, {each.file.business_date})"
+            screens.say(f"  {batch}: {counts}")
         if one.unripe:
-            screens.say(f"  {one.unripe:,} files are still being written; they are taken later.")
+            screens.say(
+                f"  {number_of(one.unripe, 'file')} still being written, to be taken later."
+            )
     if any(one.runs for one in looks):
         folders = sorted({one.schedule.reports_folder for one in looks if one.runs})
         screens.say(f"Reports: {', '.join(folders)}")
@@ -155,7 +188,7 @@ def _said(file: File) -> str:
     return f"{file.name}: {_FATES[file.fate]}{batch}{reason}"
 
 
-def _settled_json(one: Settled) -> dict[str, Any]:
+def _settled_json(one: Settled, paid: Sequence[_Paid]) -> dict[str, Any]:
     return {
         "schedule": one.schedule.name,
         "busy": one.busy,
@@ -172,6 +205,18 @@ def _settled_json(one: Settled) -> dict[str, Any]:
                 "place": file.place,
             }
             for file in one.files
+        ],
+        "paid": [
+            {
+                "batch_id": each.file.batch_id,
+                "file": each.file.name,
+                "business_date": str(each.file.business_date),
+                "taken_up_again": each.again,
+                "counts": {str(state): n for state, n in each.paid.summary.counts.items()},
+                "paused": each.paid.pause.reason if each.paid.pause else None,
+                "exit_code": each.paid.exit_code,
+            }
+            for each in paid
         ],
         "unripe": one.unripe,
     }
@@ -194,7 +239,8 @@ def schedules_(as_json: bool) -> int:
     """The schedules of the settings: their next and last runs, and what was missed."""
     with record(Duty.LOOK) as runtime:
         book, now = RunBook(runtime.database), runtime.clock.now()
-        found = standings(runtime.settings.schedules, book, now)
+        settings = runtime.settings
+        found = standings(settings.schedules, book, now, embedded=settings.embedded)
         lost = {
             one.schedule.name: [
                 run
@@ -213,7 +259,9 @@ def schedules_(as_json: bool) -> int:
         (
             one.schedule.name,
             _local(one.following.due_at, one) if one.following else "never",
-            f"{one.last.business_date}: {one.last.outcome}" if one.last else "none yet",
+            f"{one.last.business_date}: {_OUTCOMES.get(one.last.outcome, one.last.outcome)}"
+            if one.last
+            else "none yet",
             f"{one.waiting:,}" if one.waiting else "",
             ", ".join(str(run.business_date) for run in lost[one.schedule.name]),
         )
@@ -252,10 +300,15 @@ def _standing_json(one: Standing, lost: Sequence[Run]) -> dict[str, Any]:
 @click.command("report")
 @click.argument("schedule")
 @click.argument("day", metavar="DATE")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path))
-def report_(schedule: str, day: str, out: Path) -> int:
-    """Write the settlement report of SCHEDULE's run of DATE anew, as OUT.html or OUT.csv."""
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A file for the report.")
+@json_option
+def report_(schedule: str, day: str, out: Path | None, as_json: bool) -> int:
+    """The settlement report of SCHEDULE's run of DATE, made anew: as OUT.html for people, as
+    OUT.csv (.parquet, .xlsx) for programs, or with --json on stdout.
+    """
     wanted = _date(day)
+    if out is None and not as_json:
+        raise UsageError("name a file for the report with -o, or have its facts with --json")
     with record(Duty.LOOK) as runtime:
         run = RunBook(runtime.database).run(schedule, wanted)
         if run is None:
@@ -264,8 +317,13 @@ def report_(schedule: str, day: str, out: Path) -> int:
                 " last one"
             )
         known = {one.name: one for one in runtime.settings.schedules}
-        write_report(gather(run, known.get(schedule), runtime), out)
-    screens.say(f"Report: {out}")
+        found = gather(run, known.get(schedule), runtime)
+        if out is not None:
+            write_report(found, out)
+    if as_json:
+        print_json(report_json(found) | {"report": str(out) if out else None})
+    else:
+        screens.say(f"Report: {out}")
     return 0
 
 

@@ -13,7 +13,7 @@ import click
 from batches import local, screens
 from batches.faults import nearest
 from batches.people import Duty, operator, permit
-from batches.preflight import REFUSED, Options
+from batches.preflight import REFUSED, Options, Plan
 from batches.run import announce
 from batches.summary import NEEDS_PERSON, Summary
 from workers.errors import MoneyError, UsageError
@@ -21,6 +21,7 @@ from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.runtime import Account, Runtime, settings_of
 from workers.settings import SANDBOX, Settings
+from workers.words import number_of
 
 _Command = Callable[..., Any]
 
@@ -166,7 +167,8 @@ def start_paying(batch_id: str, runtime: Runtime) -> None:
 
 def next_after(batch_id: str, decision: str, settings: Settings) -> str:
     if decision == "draft":
-        return f"It waits for approval: paybatch approve {batch_id}"
+        whose = " by somebody else" if settings.approvals == 2 else ""
+        return f"It waits for approval{whose}: paybatch approve {batch_id}"
     if settings.embedded:
         return f"Pay it with: paybatch watch {batch_id}"
     return f"The workers are paying it: paybatch watch {batch_id}"
@@ -214,6 +216,19 @@ def reference_id_chars_max(runtime: Runtime) -> int:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def plan_json(plan: Plan, exit_code: int) -> dict[str, Any]:
+    """The facts of a file's check, with the error that refuses it."""
+    facts = {**plan.as_json(), "exit_code": exit_code}
+    if plan.contradictions:
+        facts["error"] = f"the file is not what was announced: {'; '.join(plan.contradictions)}"
+    elif not plan.is_payable:
+        facts["error"] = f"the file has {number_of(len(plan.faults), 'fault')}"
+    elif exit_code:
+        short = ", ".join(f"{funds.account} ({funds.currency.code})" for funds in plan.uncovered)
+        facts["error"] = f"not enough money in account {short}"
+    return facts
 
 
 @contextlib.contextmanager

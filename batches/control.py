@@ -7,23 +7,17 @@ them; whatever ends it, any sweep carries on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from batches.approval import find
-from batches.people import Duty, may, permit
-from workers.errors import ApprovalRefused, StaleState, UsageError
+from batches.people import DECISIONS, Duty, may, permit
+from workers.errors import ApprovalRefused, NothingLeft, PaybatchError, StaleState, UsageError
 from workers.record.batches import Batch, BatchBook
 from workers.record.decisions import CHUNK_ROWS, Resolution
 from workers.record.model import Actor
 from workers.record.status import State
 from workers.runtime import Runtime
 
-# What a person may decide about a held payout. Requeued, it is looked up before it is sent.
-DECISIONS: Mapping[str, State] = {
-    "paid": State.PAID,
-    "failed": State.FAILED,
-    "requeue": State.QUEUED,
-}
 # Told how many rows have followed a decision so far.
 Progress = Callable[[int], None]
 
@@ -129,13 +123,15 @@ def resolve(
     """Settle a held payout by a person's decision, or propose it where two people are needed.
 
     Raises:
-        UsageError: no held payout has that reference id, or several accounts have one.
+        UsageError: no payout has that reference id, or several accounts have a held one.
+        NothingLeft: the payout is not held.
         ApprovalRefused: it would be sent again, and its batch is cancelled.
     """
-    held = BatchBook(runtime.store).held_payouts(reference_id)
+    book = BatchBook(runtime.store)
+    held = book.held_payouts(reference_id)
     names = [account] if account is not None else sorted(held)
     if not names or names[0] not in held:
-        raise UsageError(f"no payout {reference_id!r} waits for a decision")
+        raise _not_held(reference_id, names or sorted(runtime.accounts), book)
     if len(names) > 1:
         where = ", ".join(names)
         raise UsageError(f"{reference_id!r} is held in several accounts ({where}); add --account")
@@ -152,3 +148,17 @@ def resolve(
         raise UsageError(
             f"{reference_id!r} was decided about a moment ago; look at it before anything else"
         ) from None
+
+
+def _not_held(reference_id: str, accounts: Sequence[str], book: BatchBook) -> PaybatchError:
+    """Why there is nothing to decide about a payout."""
+    for account in accounts:
+        row = book.known(account, [reference_id]).get(reference_id)
+        if row is not None:
+            return NothingLeft(
+                f"{reference_id} waits for no decision: it is {row.state}, in batch"
+                f" {row.batch_id}; nothing was changed"
+            )
+    return UsageError(
+        f"no payout has the reference id {reference_id!r}; the results file of its batch names all"
+    )

@@ -15,6 +15,7 @@ from batches.faults import FaultKind
 from batches.loading import Chunk
 from workers.errors import MoneyError
 from workers.record.money import Currency, Money
+from workers.words import number_of
 
 
 class Controls:
@@ -64,7 +65,10 @@ class Controls:
         """The control totals that do not hold, each in a sentence."""
         told = []
         if self._count is not None and self._rows != self._count:
-            told.append(f"control total: {self._count:,} rows stated, the file has {self._rows:,}")
+            told.append(
+                f"control total: {number_of(self._count, 'row')} stated,"
+                f" the file has {self._rows:,}"
+            )
         for stated in self._totals:
             found = Money(self._found[stated.currency], stated.currency)
             if found != stated:
@@ -77,8 +81,7 @@ class Controls:
     def _not_counted(self) -> str:
         if not self._unread:
             return ""
-        rows = "1 row" if self._unread == 1 else f"{self._unread:,} rows"
-        return f", not counting {rows} without an amount that can be read"
+        return f", not counting {number_of(self._unread, 'row')} without an amount that can be read"
 
     def warnings(self) -> list[str]:
         """Currencies of the file that nothing was stated for, though it was for others."""

@@ -161,7 +161,8 @@ def _schedules(runtime: Runtime) -> Sequence[Finding]:
     """Whether each schedule's runs are made."""
     now, book = runtime.clock.now(), RunBook(runtime.database)
     findings = []
-    for one in standings(runtime.settings.schedules, book, now):
+    settings = runtime.settings
+    for one in standings(settings.schedules, book, now, embedded=settings.embedded):
         what = f"schedule {one.schedule.name}"
         if one.trouble is not None:
             findings.append(Finding(what, False, one.trouble, 1))

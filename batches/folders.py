@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 
 from workers.errors import InboxUnreachable
 from workers.schedules import shown
@@ -30,7 +31,7 @@ _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload",
 _HIDDEN = (".", "~", "#")
 _PART_BYTES = 1 << 20
 # Under these names file systems tell when a file was last changed, or else when it was made.
-_MODIFIED = ("mtime", "modified", "LastModified", "last_modified", "updated", "created")
+_MODIFIED = ("mtime", "modify", "modified", "LastModified", "last_modified", "updated", "created")
 
 Moved = Literal["moved", "absent", "replaced"]
 
@@ -96,13 +97,15 @@ def open_folder(address: str) -> Folder:
     """The folder of that address.
 
     Raises:
-        InboxUnreachable: no such kind of address, or what reaches it is not installed.
+        InboxUnreachable: no such kind of address, what reaches it is not installed, or it lets
+            nobody in.
     """
     if "://" not in address:
         return LocalFolder(Path(address))
     try:
         system, path = url_to_fs(address, use_listings_cache=False)
-    except (ValueError, ImportError, OSError, TypeError) as error:
+    # Some connect and log in at once, and raise what their libraries do.
+    except Exception as error:  # noqa: BLE001 - told to whoever runs the schedule
         raise InboxUnreachable(
             f"{shown(address)} cannot be used: {_told(error, address)}"
         ) from None
@@ -223,6 +226,8 @@ class RemoteFolder:
         self._whole = address
         self._system = system
         self._path = path.rstrip("/")
+        # Servers of files (FTP, SFTP) rename, and cannot copy; stores of objects only copy.
+        self._renames = type(system).mv is not AbstractFileSystem.mv
 
     def entries(self) -> Sequence[Entry]:
         with self._using():
@@ -252,20 +257,44 @@ class RemoteFolder:
                 if there is not None:
                     return "moved"
                 return "absent" if here is None else "replaced"
+            if self._renames:
+                return self._rename(source, target, stamp) if there is None else "moved"
             if there is not None and there.bytes != here.bytes:
                 # A copy that was cut off.
                 self._system.rm_file(self._at(target))
                 there = None
             if there is None:
-                self._system.makedirs(self._at(target).rpartition("/")[0], exist_ok=True)
+                self._make(target)
                 self._system.cp_file(self._at(source), self._at(target))
             self._system.rm_file(self._at(source))
         return "moved"
 
+    def _rename(self, source: str, target: str, stamp: str | None) -> Moved:
+        self._make(target)
+        self._system.mv(self._at(source), self._at(target))
+        moved = self._find(target)
+        if stamp is None or (moved is not None and moved.stamp == stamp):
+            return "moved"
+        if self._find(source) is None:
+            # Another one took its name in this very moment, and was moved: it goes back.
+            self._system.mv(self._at(target), self._at(source))
+        return "replaced"
+
     def put(self, file: Path, target: str, *, private: bool) -> None:  # noqa: ARG002 - local only
         with self._using():
-            self._system.makedirs(self._at(target).rpartition("/")[0], exist_ok=True)
-            self._system.put_file(str(file), self._at(target))
+            self._make(target)
+            if not self._renames:
+                # What is put into a store of objects appears whole.
+                self._system.put_file(str(file), self._at(target))
+                return
+            new = self._at(f"{target.rpartition('/')[0]}/.{secrets.token_hex(8)}.tmp".lstrip("/"))
+            self._system.put_file(str(file), new)
+            if self._find(target) is not None:
+                self._system.rm_file(self._at(target))
+            self._system.mv(new, self._at(target))
+
+    def _make(self, target: str) -> None:
+        self._system.makedirs(self._at(target).rpartition("/")[0], exist_ok=True)
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"
@@ -304,8 +333,15 @@ def _moment(value: Any) -> datetime | None:
         return datetime.fromtimestamp(value, UTC)
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            return _moment(datetime.fromisoformat(value))
+            return _moment(_read_moment(value))
     return None
+
+
+def _read_moment(text: str) -> datetime:
+    if text[:14].isdecimal() and len(text) >= 14:
+        # RFC 3659, 2.3: FTP tells UTC as YYYYMMDDHHMMSS, and perhaps fractions of the second.
+        return datetime.strptime(f"{text[:14]}+0000", "%Y%m%d%H%M%S%z")
+    return datetime.fromisoformat(text)
 
 
 def _copied(source: IO[bytes], to: Path, bytes_max: int, late: Callable[[], bool]) -> str:

@@ -29,6 +29,7 @@ from batches.preflight import Options, Plan, Preflight
 from workers.errors import (
     AccountFault,
     ApprovalRefused,
+    BatchBusy,
     BatchExists,
     BrokerUnreachable,
     FileRefused,
@@ -42,6 +43,7 @@ from workers.record.money import Money
 from workers.record.runs import File, Run, RunBook
 from workers.runtime import Runtime
 from workers.schedules import Schedule
+from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
@@ -263,6 +265,10 @@ class Intake:
             approval.approve(file.batch_id, self.runtime, self._actor)
         except (AccountFault, ProviderUnreachable) as error:
             return self._waits(file, "money", str(error))
+        except BatchBusy as error:
+            # Whoever it is, is no reason to have a person decide: the next look tries it again.
+            log.warning("approval waits", extra={"schedule": file.schedule, "reason": error})
+            return file
         except ApprovalRefused as error:
             decided = self.follow(file)
             return decided if decided.fate != "waiting" else self._waits(file, "person", str(error))
@@ -375,7 +381,7 @@ def _why_refused(plan: Plan) -> str:
         return f"{plan.path.name}: {'; '.join(plan.contradictions)}"
     lines = sum(1 for _ in plan.faults.lines())
     counted = ", ".join(map(str, plan.faults.counts))
-    return f"{plan.path.name} has faults in {lines:,} of {plan.rows:,} rows: {counted}"
+    return f"{plan.path.name} has faults in {lines:,} of {number_of(plan.rows, 'row')}: {counted}"
 
 
 def _lines(reason: str, faults: FaultBook) -> Sequence[str]:

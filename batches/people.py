@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from workers.errors import NotAllowed
 from workers.record.model import Actor
+from workers.record.status import State
 from workers.settings import Role, Settings, ssh_client
 
 
@@ -53,6 +54,14 @@ MAY: Mapping[Duty, frozenset[Role]] = {
     Duty.SETTLE: _ACTIVE,
     Duty.KEYS: frozenset({Role.ADMIN}),
     Duty.PURGE: frozenset({Role.ADMIN}),
+}
+
+
+# What a person may decide about a held payout. Requeued, it is looked up before it is sent.
+DECISIONS: Mapping[str, State] = {
+    "paid": State.PAID,
+    "failed": State.FAILED,
+    "requeue": State.QUEUED,
 }
 
 

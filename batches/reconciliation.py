@@ -320,14 +320,14 @@ class Comparison:
         newest = self._runtime.restores.newest_before(put_back)
         if newest is not None and since > newest:
             return (
-                f"the backup was made after {newest.isoformat(timespec='seconds')}:"
+                f"the backup was made after {newest:%Y-%m-%d %H:%M:%S} UTC:"
                 " compare again with a --from that is no later"
             )
         seen = put_back + timedelta(seconds=self._account.settings.lookup_grace_s)
         if until < seen:
             return (
                 "what was sent last may not be listed yet: compare again after"
-                f" {seen.isoformat(timespec='seconds')}, with a --to that is no earlier"
+                f" {seen:%Y-%m-%d %H:%M:%S} UTC, with a --to that is no earlier"
             )
         return ""
 

@@ -1,18 +1,28 @@
-"""New reference ids for lines that are paid again: never used, and showing where they come from."""
+"""Failed lines that are paid again: what was to be paid, and a new reference id for each, never
+used and showing where it comes from.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from workers.record.batches import BatchBook
+from sqlalchemy import Row
+
+from workers.record import replacements
+from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
+from workers.record.status import State
+from workers.words import number_of
 
 # Reference ids looked up at a time.
 GROUP = 500
+# Reference ids that a sentence names.
+NAMED_MAX = 10
 _AGAIN = re.compile(r"(.+)-r([1-9][0-9]*)", re.DOTALL)
 T = TypeVar("T")
 
@@ -61,6 +71,73 @@ class References:
             for account, some in by_account.items()
             for name in self._book.known(account, some)
         }
+
+
+@dataclass(frozen=True, slots=True)
+class FailedLine:
+    """A failed line of a batch, which no payout pays again yet."""
+
+    # Its newest payout, and what that was to pay.
+    row: Row[Any]
+    order: Order
+    # For the payout that is to replace that one.
+    reference_id: str
+
+
+def failed_lines(
+    batch: Batch,
+    book: BatchBook,
+    chars_max: Mapping[str, int],
+    gone: Callable[[str], None],
+) -> Iterator[FailedLine]:
+    """The failed lines of a batch in input order, but for those that are paid again already.
+
+    Args:
+        chars_max: the longest reference id that each account's provider takes.
+        gone: told the newest reference id of each line whose beneficiary's data was removed; it is
+            passed over.
+
+    Raises:
+        VaultError: stored data cannot be opened.
+    """
+    references = References(book, chars_max)
+    newest = replacements.newest(book.database, book.each(batch.id, State.FAILED))
+    for rows in groups(row for _, row in newest if row.state == State.FAILED):
+        data = replacements.with_data(book.database, rows)
+        for row in rows:
+            if row.id not in data:
+                gone(row.reference_id)
+        found = [row for row in rows if row.id in data]
+        orders = [_order(row, data[row.id], book) for row in found]
+        for row, order, again in zip(found, orders, references.again(orders), strict=True):
+            yield FailedLine(row, order, again)
+
+
+def _order(row: Row[Any], data: Row[Any], book: BatchBook) -> Order:
+    order = book.store.order_of(data)
+    return replace(order, reference_id=row.reference_id, replaces=row.replaces)
+
+
+class Gone:
+    """Failed lines that cannot be paid again from here, by their newest reference ids."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._first: list[str] = []
+
+    def add(self, reference_id: str) -> None:
+        self.number += 1
+        if self.number <= NAMED_MAX:
+            self._first.append(reference_id)
+
+    def __str__(self) -> str:
+        more = f" and {self.number - NAMED_MAX:,} more" if self.number > NAMED_MAX else ""
+        return (
+            f"the beneficiaries' data of {number_of(self.number, 'failed line')} was removed"
+            f" (paybatch purge): {', '.join(self._first)}{more}. To have them paid after all,"
+            " submit a file of these lines, each with a new reference id, and with this one in the"
+            " column replaces"
+        )
 
 
 def groups(rows: Iterable[T]) -> Iterator[Sequence[T]]:

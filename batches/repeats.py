@@ -14,6 +14,7 @@ from batches.seen import Seen
 from workers.record.batches import BatchBook
 from workers.record.vault import Vault
 from workers.settings import Settings
+from workers.words import number_of
 
 
 class Repeats:
@@ -44,7 +45,7 @@ class Repeats:
             if at in firsts:
                 where = f"line {firsts[at]}"
             elif known is not None:
-                where = f"payout {known} of the last {self._days} days"
+                where = f"payout {known} of the last {number_of(self._days, 'day')}"
             else:
                 continue
             expected = (

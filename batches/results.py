@@ -17,14 +17,13 @@ from batches.faultbook import by_line
 from batches.faults import Fault
 from batches.loading import Limits, open_sheet
 from batches.preflight import Plan
-from batches.references import References, groups
+from batches.references import Gone, failed_lines
 from batches.reports import write_table
 from workers.errors import UsageError
 from workers.record import replacements
 from workers.record.batches import Batch, BatchBook
 from workers.record.model import Order
 from workers.record.money import Currency, Money
-from workers.record.status import State
 from workers.record.tables import payouts
 
 # A promise to whoever reads the file by program: add at the end, never rename.
@@ -103,28 +102,28 @@ def write_results(
     return write_table(out, COLUMNS, rows())
 
 
-def write_failed(batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int) -> int:
+def write_failed(
+    batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int, gone: Gone
+) -> int:
     """Write the failed lines as they were given, ready to be corrected and submitted again.
 
     The columns are the input's own, so it is read with the mapping that the input was read with.
     Each line has a new reference id, and names the one that it replaces; a line that is replaced
     already is left out. The file is readable by its owner alone.
 
+    Args:
+        gone: told of the lines whose data was removed, which are left out.
+
     Returns:
         The number of lines.
 
     Raises:
-        UsageError: their data was removed, or the file cannot be written there.
+        UsageError: the data of all was removed, or the file cannot be written there.
     """
-    if batch.purged_at is not None:
-        raise UsageError(
-            f"batch {batch.id} was purged on {batch.purged_at:%Y-%m-%d}: its beneficiaries' data is"
-            f" gone, so its failed lines cannot be written; {batch.file_name} has them"
-        )
     columns = [name for name in batch.columns if name != "replaces"]
     columns.append("replaces")
     header = [*_theirs(columns, batch.mapping), *REASONS]
-    rows = _to_correct(batch, book, [*columns, *REASONS], reference_id_chars_max)
+    rows = _to_correct(batch, book, [*columns, *REASONS], reference_id_chars_max, gone)
     return write_table(out, header, rows, private=True)
 
 
@@ -188,20 +187,18 @@ def _result(input_row: Row[Any], row: Row[Any]) -> list[str]:
 
 
 def _to_correct(
-    batch: Batch, book: BatchBook, columns: Sequence[str], chars_max: int
+    batch: Batch, book: BatchBook, columns: Sequence[str], chars_max: int, gone: Gone
 ) -> Iterator[list[str]]:
     accounts = {tally.account: chars_max for tally in book.tallies(batch.id)}
-    references = References(book, accounts)
-    failed = book.each(batch.id, State.FAILED)
-    newest = (row for _, row in replacements.newest(book.database, failed))
-    # One that is paid again already is not to be corrected any more.
-    for rows in groups(row for row in newest if row.state == State.FAILED):
-        orders = [book.store.order_of(row) for row in rows]
-        for row, order, again in zip(rows, orders, references.again(orders), strict=True):
-            cells = dict(cells_of(order))
-            cells |= {name: _text(getattr(row, name)) for name in REASONS}
-            cells |= {"reference_id": again, "replaces": order.reference_id}
-            yield [cells.get(name, "") for name in columns]
+    nothing = True
+    for line in failed_lines(batch, book, accounts, gone.add):
+        nothing = False
+        cells = dict(cells_of(line.order))
+        cells |= {name: _text(getattr(line.row, name)) for name in REASONS}
+        cells |= {"reference_id": line.reference_id, "replaces": line.order.reference_id}
+        yield [cells.get(name, "") for name in columns]
+    if nothing and gone.number:
+        raise UsageError(f"batch {batch.id}: {gone}; {batch.file_name} may have them")
 
 
 def cells_of(order: Order) -> Mapping[str, str]:

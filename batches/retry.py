@@ -7,47 +7,58 @@ any batch, is left out; the record refuses the rest, however many do this at onc
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from sqlalchemy.exc import IntegrityError
 
 from batches.approval import accounts_of, find
-from batches.references import References, groups
-from workers.errors import FileRefused, UsageError
-from workers.record import replacements
+from batches.references import Gone, failed_lines
+from workers.errors import FileRefused, NothingLeft, UsageError
 from workers.record.batches import Batch, BatchBook, NewRow
 from workers.record.history import Action, History
 from workers.record.model import Actor, ContentHash
 from workers.record.money import Money
+from workers.record.replacements import RETRIED
 from workers.record.status import State
 from workers.runtime import Runtime
 
 
-def retry(batch_id: str, runtime: Runtime, actor: Actor) -> Batch:
+def retry(
+    batch_id: str,
+    runtime: Runtime,
+    actor: Actor,
+    gone: Gone | None = None,
+) -> Batch:
     """Store new payouts for the final failures of a batch, as a batch that waits for approval.
 
+    Args:
+        gone: told of the failed lines whose data was removed, which are left out.
+
     Raises:
-        UsageError: no such batch, or nothing in it failed that is not paid again already.
+        UsageError: no such batch, or the data of all that failed was removed.
+        NothingLeft: nothing in it failed that is not paid again already.
         FileRefused: somebody else had the same lines paid again a moment ago.
     """
     book = BatchBook(runtime.store)
     parent = find(batch_id, book)
     accounts_of(parent, book, runtime)
     content, count = ContentHash(), 0
-    for row in _again(parent, book, runtime):
+    gone = Gone() if gone is None else gone
+    for row in _again(parent, book, runtime, gone.add):
         content.add(row.order)
         count += 1
     if not count:
-        raise UsageError(_nothing(parent, book))
+        if gone.number:
+            raise UsageError(f"batch {parent.id}: {gone}; nothing was stored")
+        raise NothingLeft(_nothing(parent, book))
     content_hash = content.hexdigest()
     try:
         child = book.save(
-            _unchanged(_again(parent, book, runtime), content_hash, parent),
+            _unchanged(_again(parent, book, runtime, lambda _: None), content_hash, parent),
             file_name=parent.file_name,
             content_hash=content_hash,
-            # No file has these bytes, so none is taken for it.
-            file_hash=f"retry {secrets.token_hex(16)}",
+            file_hash=f"{RETRIED}{secrets.token_hex(16)}",
             columns=[*(name for name in parent.columns if name != "replaces"), "replaces"],
             count=count,
             actor=actor,
@@ -60,27 +71,23 @@ def retry(batch_id: str, runtime: Runtime, actor: Actor) -> Batch:
     return find(child, book)
 
 
-def _again(parent: Batch, book: BatchBook, runtime: Runtime) -> Iterator[NewRow]:
+def _again(
+    parent: Batch, book: BatchBook, runtime: Runtime, gone: Callable[[str], None]
+) -> Iterator[NewRow]:
     """A new payout for each line of a batch whose newest payout failed."""
     accounts = runtime.accounts
     chars_max = {
         name: account.provider.capabilities.reference_id_chars_max
         for name, account in accounts.items()
     }
-    references = References(book, chars_max)
-    failed = book.each(parent.id, State.FAILED)
-    newest = (row for _, row in replacements.newest(book.database, failed))
-    number = 0
-    for rows in groups(row for row in newest if row.state == State.FAILED):
-        orders = [book.store.order_of(row) for row in rows]
-        for row, order, again in zip(rows, orders, references.again(orders), strict=True):
-            number += 1
-            yield NewRow(
-                row=number,
-                order=replace(order, reference_id=again, replaces=order.reference_id),
-                provider=accounts[order.account].settings.provider,
-                fee=Money(row.fee_expected_minor, order.amount.currency),
-            )
+    for number, line in enumerate(failed_lines(parent, book, chars_max, gone), 1):
+        order = line.order
+        yield NewRow(
+            row=number,
+            order=replace(order, reference_id=line.reference_id, replaces=order.reference_id),
+            provider=accounts[order.account].settings.provider,
+            fee=Money(line.row.fee_expected_minor, order.amount.currency),
+        )
 
 
 def _unchanged(rows: Iterator[NewRow], content_hash: str, parent: Batch) -> Iterator[NewRow]:
@@ -111,6 +118,6 @@ def _nothing(parent: Batch, book: BatchBook) -> str:
         if deed.action == Action.RETRIED
     ]
     return (
-        f"batch {parent.id}: its {failed:,} failed payouts are paid again already"
+        f"batch {parent.id}: all that failed of it ({failed:,}) is paid again already"
         f" ({', '.join(done) or 'by another batch'}); nothing was stored"
     )

@@ -24,6 +24,7 @@ from workers.record.batches import Batch, BatchBook
 from workers.record.history import Action, History
 from workers.record.status import State
 from workers.runtime import Runtime
+from workers.words import number_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,7 @@ def _agree(choices: Choices, count: int) -> None:
         return
     if not choices.can_ask:
         raise UsageError("there is no terminal to ask on; use --yes to pay without the question")
-    screens.ask(f"Pay these {count:,} payouts now? [y/N] ")
+    screens.ask(f"Pay {number_of(count, 'payout')} now? [y/N] ")
     if input().strip().lower() not in ("y", "yes"):
         screens.say("Nothing was stored and nothing was sent.")
         raise KeyboardInterrupt

@@ -18,12 +18,14 @@ from rich.table import Table
 
 from batches.doctor import Finding, mending
 from batches.faultbook import FaultBook
+from batches.people import DECISIONS
 from batches.preflight import Plan
 from batches.summary import Summary
 from workers.providers.port import Service
 from workers.record.accounts import PROBED, Pause
 from workers.record.money import Money
 from workers.record.status import FINAL, State
+from workers.words import number_of
 
 # More than this is not read on a screen; the rest is in the file that --errors writes.
 FAULTS_SHOWN = 20
@@ -107,12 +109,7 @@ def faults(found: FaultBook, *, hint: str) -> None:
         for count in counts[:KINDS_SHOWN]:
             say(f"  {count}")
         if len(counts) > KINDS_SHOWN:
-            say(f"  ... and {len(counts) - KINDS_SHOWN:,} kinds more")
-
-
-def rows_of(number: int) -> str:
-    """So many rows, in words."""
-    return f"{number:,} row" if number == 1 else f"{number:,} rows"
+            say(f"  ... and {number_of(len(counts) - KINDS_SHOWN, 'more kind')}")
 
 
 def _payable(found: Plan) -> str:
@@ -124,7 +121,7 @@ def _payable(found: Plan) -> str:
 
 def plan(found: Plan) -> None:
     """What would be paid: per account and currency, beside the money that is there."""
-    say(f"{found.path.name}: {rows_of(found.rows)}, {_payable(found)}")
+    say(f"{found.path.name}: {number_of(found.rows, 'row')}, {_payable(found)}")
     rows = [
         (
             funds.account,
@@ -151,7 +148,7 @@ def plan(found: Plan) -> None:
     for warning in found.warnings:
         say(f"Warning: {warning}")
     if found.repeats and found.options.allow_repeats:
-        say(f"Warning: {found.repeats:,} rows repeat a payment; allowed by --allow-repeats")
+        say(f"Warning: {number_of(found.repeats, 'repeated payment')}, allowed by --allow-repeats")
     if found.estimated_s is not None and found.valid:
         say(f"Estimated time at the account's rate: about {duration(found.estimated_s)}")
     for funds in found.uncovered:
@@ -165,7 +162,7 @@ def plan(found: Plan) -> None:
 def summary(found: Summary, *, now: datetime) -> None:
     """What a batch has come to, as a payroll clerk reads it."""
     batch = found.batch
-    say(f"Batch {batch.id} ({batch.file_name}, {batch.rows:,} lines): {found.state}")
+    say(f"Batch {batch.id} ({batch.file_name}, {number_of(batch.rows, 'line')}): {found.state}")
     if batch.child_of:
         say(f"It corrects or pays again lines of batch {batch.child_of}")
     rows = []
@@ -180,8 +177,9 @@ def summary(found: Summary, *, now: datetime) -> None:
     _decided(found)
     if found.missing:
         say(
-            f"{found.missing:,} lines of this batch are no longer in the database: somebody deleted"
-            " them; compare with the file and the provider before anything else"
+            f"{number_of(found.missing, 'line')} of this batch cannot be found in the database any"
+            " more: deleted by somebody; compare with the file and the provider before anything"
+            " else"
         )
     if found.fees:
         say("Fees taken: " + ", ".join(fee.named() for fee in found.fees))
@@ -192,7 +190,8 @@ def summary(found: Summary, *, now: datetime) -> None:
     _for_a_person(found)
     for state, since in found.open_since.items():
         age = duration(int((now - since).total_seconds()))
-        say(f"Oldest {WORDS[state]}: {age}")
+        told = WORDS[state] if state is State.HELD else f"is {WORDS[state]}"
+        say(f"Oldest that {told}: {age}")
     if found.next_due is not None:
         wait_s = max(0, int((found.next_due - now).total_seconds()))
         say(f"Its next step is due in {duration(wait_s)}, once a worker runs")
@@ -232,7 +231,21 @@ def _for_a_person(found: Summary) -> None:
         left = found.counts.get(State.HELD, 0) - len(found.held[:LINES_SHOWN])
         if left > 0:
             say(f"  ... and {left:,} more; see the results file")
-        say("  Look them up at the provider, then: paybatch resolve REFERENCE_ID --as ...")
+        say(
+            "  Look them up at the provider, then: paybatch resolve REFERENCE_ID"
+            f' --as {"|".join(DECISIONS)} --reason "..."'
+        )
+    if found.proposed:
+        say("Proposed, and done once somebody else decides the same:")
+        for one in found.proposed[:LINES_SHOWN]:
+            proposal = one.proposal
+            say(
+                f"  {one.reference_id}: {one.decision}, by {proposal.actor} at"
+                f" {clock_time(proposal.at)}: {proposal.reason}"
+            )
+            say(f"    to confirm: {one.confirm}")
+        if len(found.proposed) > LINES_SHOWN:
+            say("  ... and more; paybatch status --json has them")
     if found.warnings:
         say("The provider said more about these:")
         for reference_id, what in found.warnings[:LINES_SHOWN]:
@@ -257,6 +270,16 @@ def pauses(found: Sequence[Pause], *, retried: bool, then: str) -> None:
         say(f"  {mending(pause)}")
     if any(pause.kind in PROBED for pause in found):
         say(then)
+
+
+def counts_of(counts: Mapping[State, int]) -> str:
+    """`40 paid, 1 failed`, in the order of a payout's life."""
+    return ", ".join(_counted(state, counts[state]) for state in State if counts.get(state))
+
+
+def _counted(state: State, number: int) -> str:
+    word = "need a person" if state is State.HELD and number > 1 else WORDS[state]
+    return f"{number:,} {word}"
 
 
 class Bar:
@@ -285,7 +308,7 @@ class Bar:
             )
             self._progress.update(self._task, completed=settled, words=words, rate=rate)
             return
-        words = ", ".join(f"{counts[state]} {WORDS[state]}" for state in State if counts.get(state))
+        words = counts_of(counts)
         if words != self._said and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
             self._said, self._said_at = words, time.monotonic()
             warn(f"{settled}/{self._total} settled, {rate}: {words}")
@@ -420,13 +443,17 @@ def batches(found: Sequence[Summary]) -> None:
             one.batch.file_name,
             clock_time(one.batch.made_at),
             one.state,
-            ", ".join(
-                f"{one.counts[state]:,} {WORDS[state]}" for state in State if state in one.counts
-            ),
+            counts_of(one.counts),
         )
         for one in found
     ]
     table(["batch", "file", "stored", "state", "lines"], rows)
+    for one in found:
+        if one.proposed:
+            say(
+                f"Batch {one.batch.id} has proposals that wait for somebody else to decide the"
+                f" same: paybatch status {one.batch.id}"
+            )
 
 
 def findings(found: Sequence[Finding]) -> None:

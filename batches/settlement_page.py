@@ -18,6 +18,7 @@ from batches.settlement_facts import FileLine, Line, Report, Total
 from workers.errors import UsageError
 from workers.record.money import Money
 from workers.record.status import OPEN, State
+from workers.words import number_of
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE = """
@@ -114,7 +115,8 @@ def _about(body: ET.Element, report: Report) -> None:
     if run.problem:
         ET.SubElement(body, "p", {"class": "trouble"}).text = run.problem
     if report.missing:
-        told = f"{report.missing:,} stored lines are not there any more: somebody deleted them."
+        lines = number_of(report.missing, "stored line")
+        told = f"{lines} cannot be found any more: deleted by somebody."
         ET.SubElement(body, "p", {"class": "trouble"}).text = told
 
 

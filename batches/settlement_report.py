@@ -47,6 +47,8 @@ COLUMNS = (
     *("reference_id", "beneficiary", "by", "at", "age_s", "reason"),
 )
 
+SECTIONS = ("run", "in", "out", "fee", "failure", "held", "open", "file", "approval")
+
 
 def gather(run: Run, schedule: Schedule | None, runtime: Runtime) -> Report:
     """Everything that the record knows of a run, now."""
@@ -237,6 +239,23 @@ def _cells_of_files(report: Report) -> Iterator[Mapping[str, object]]:
             "at": _iso(act.at),
             "reason": act.note,
         }
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The facts of `report --json`: the rows of the table, in a list for each of its sections."""
+    sections: dict[str, list[Any]] = {name: [] for name in SECTIONS}
+    for cells in _cells(report):
+        told = {name: value for name, value in cells.items() if name != "section"}
+        sections[str(cells["section"])].append(told)
+    run = report.run
+    return {
+        "schedule": run.schedule,
+        "business_date": str(run.business_date),
+        "outcome": run.outcome,
+        "problem": run.problem,
+        "missing": report.missing,
+        **sections,
+    }
 
 
 def _iso(at: datetime) -> str:

@@ -6,15 +6,45 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
-from workers.record.answers import is_completed, open_ages
+from batches.people import DECISIONS
+from workers.record.answers import Tally, is_completed, open_ages
 from workers.record.batches import Batch, BatchBook
 from workers.record.history import Deed, History
+from workers.record.model import Proposal
 from workers.record.money import Currency, Money
 from workers.record.status import FINAL, State
 
+_WORDS = {target: word for word, target in DECISIONS.items()}
 PAID_ALL, MISSING, SOME_FAILED, NEEDS_PERSON, STOPPED = 0, 1, 4, 5, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """What one person would have become of a held payout."""
+
+    reference_id: str
+    account: str
+    proposal: Proposal
+    # What somebody else types to have it so.
+    confirm: str
+
+    @property
+    def decision(self) -> str:
+        return _WORDS[self.proposal.target]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "reference_id": self.reference_id,
+            "account": self.account,
+            "decision": self.decision,
+            "by": self.proposal.actor,
+            "at": self.proposal.at.isoformat(),
+            "reason": self.proposal.reason,
+            "confirm": self.confirm,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +60,8 @@ class Summary:
     reasons: Sequence[tuple[str, int]]
     # The payouts that need a person: reference id, and why.
     held: Sequence[tuple[str, str]]
+    # What one person proposes for a held payout, and another one is to decide as well.
+    proposed: Sequence[Proposed]
     # Payouts with something a person should see, though their state stands.
     warnings: Sequence[tuple[str, str]]
     # Since when the oldest of each open state is open.
@@ -88,6 +120,7 @@ class Summary:
             "fees": [{"currency": fee.currency.code, "amount": str(fee)} for fee in self.fees],
             "failures": [{"reason": reason, "count": number} for reason, number in self.reasons],
             "held": [{"reference_id": which, "reason": why} for which, why in self.held],
+            "proposals": [one.as_json() for one in self.proposed],
             "warnings": [{"reference_id": which, "warning": what} for which, what in self.warnings],
             "open_since": {str(state): at.isoformat() for state, at in self.open_since.items()},
             "next_due": self.next_due.isoformat() if self.next_due else None,
@@ -125,8 +158,27 @@ def summarise(batch: Batch, book: BatchBook) -> Summary:
         fees=[Money(minor, Currency.of(code)) for code, minor in sorted(fees.items()) if minor],
         reasons=book.reasons(batch.id),
         held=book.held(batch.id) if counts.get(State.HELD) else [],
+        proposed=_proposed(batch, book, tallies) if counts.get(State.HELD) else [],
         warnings=book.warnings(batch.id),
         open_since=open_ages(tallies),
         next_due=book.next_due(batch.id, tallies),
         history=History(book.database).of(batch.id),
     )
+
+
+def _proposed(batch: Batch, book: BatchBook, tallies: Sequence[Tally]) -> Sequence[Proposed]:
+    # A batch that pays from several accounts may have one reference id in each.
+    several = len({tally.account for tally in tallies}) > 1
+    found = []
+    for reference_id, account, proposal in book.proposals(batch.id):
+        confirm = f"paybatch resolve {quote(reference_id)} --as {_WORDS[proposal.target]}"
+        confirm += f" --account {quote(account)}" if several else ""
+        found.append(
+            Proposed(
+                reference_id=reference_id,
+                account=account,
+                proposal=proposal,
+                confirm=f'{confirm} --reason "..."',
+            )
+        )
+    return found

@@ -11,7 +11,7 @@ import threading
 
 from batches.settlement import settle
 from workers.app import app
-from workers.tasks import ById, runtime
+from workers.tasks import ById, runtime, told_here
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ _under_way = threading.Lock()
 
 
 @app.task(name="paybatch.settle", base=ById)
+@told_here
 def settle_due() -> None:
     """Do what is due of every schedule."""
     if not _under_way.acquire(blocking=False):

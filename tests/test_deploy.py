@@ -32,6 +32,7 @@ RULES = [
     for group in yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
+CASES = ROOT / "tests" / "prometheus-rules.test.yml"
 DASHBOARD = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES = {one["name"]: one for one in DASHBOARD["templating"]["list"]}
@@ -128,6 +129,15 @@ def test_an_alert_says_how_bad_it_is_what_it_is_and_what_to_do(rule: Any) -> Non
     assert told <= _grouped(rule["expr"])
 
 
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    """Whether promtool is there to try them or not."""
+    groups = yaml.safe_load(CASES.read_text())["tests"]
+    cases = [case for group in groups for case in group["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in RULES}
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == alerts
+
+
 def test_no_two_alerts_have_one_name() -> None:
     names = [rule["alert"] for rule in RULES]
     assert len(set(names)) == len(names)
@@ -167,7 +177,7 @@ def test_the_example_scrapes_the_receiver_with_the_token_and_loads_the_rules() -
     [
         ("check", "rules", "prometheus-rules.yml"),
         ("check", "config", "--syntax-only", "prometheus.yml"),
-        ("test", "rules", str(ROOT / "tests" / "prometheus-rules.test.yml")),
+        ("test", "rules", str(CASES)),
     ],
 )
 def test_prometheus_takes_them(arguments: tuple[str, ...]) -> None:

@@ -37,6 +37,7 @@ TESTED_BY = {
     "batches/summary.py": "batches/test_cli.py",
     "workers/app.py": "batches/test_run.py",
     "workers/tasks.py": "batches/test_run.py",
+    "workers/worker_events.py": "test_compose.py",
     "workers/payment.py": "workers/test_crash_points.py",
     "workers/sweep.py": "workers/test_crash_points.py",
     "workers/runtime.py": "workers/test_crash_points.py",
@@ -133,7 +134,7 @@ def _keys_named_state(tree: ast.AST) -> list[int]:
 
 @every_file
 def test_only_the_store_moves_a_payout(file: str) -> None:
-    if file == "workers/record/store.py":
+    if file == "workers/record/moves.py":
         assert list(_writes_a_state(TREES[file])) != []
     else:
         assert list(_writes_a_state(TREES[file])) == []
@@ -145,7 +146,7 @@ def test_in_the_record_a_state_is_otherwise_only_given_to_a_new_draft() -> None:
         for file in FILES
         if file.startswith("workers/record/") and _keys_named_state(TREES[file])
     }
-    assert found == {"workers/record/store.py": 2, "workers/record/drafts.py": 1}
+    assert found == {"workers/record/moves.py": 2, "workers/record/drafts.py": 1}
 
 
 def test_only_the_keys_and_what_makes_orders_open_beneficiary_data() -> None:

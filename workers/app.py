@@ -9,10 +9,12 @@ from celery import Celery, signals
 from workers import heartbeat, logs, redis_broker
 from workers.runtime import settings_of
 from workers.settings import Settings
+from workers.worker_events import EventsInBulk
 
 redis_broker.use()
 app = Celery("paybatch", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
+app.steps["consumer"].add(EventsInBulk)
 
 
 @signals.setup_logging.connect

@@ -11,9 +11,11 @@ PaybatchError
 │   ├── MoneyError             an amount or a currency that cannot be read exactly
 │   ├── FileUnreadable         the file as a whole cannot be read (3)
 │   ├── FileRefused            rows have faults, or totals do not hold (3)
-│   └── BatchExists            the same content has been stored before (3)
+│   ├── BatchExists            the same content has been stored before (3)
+│   └── NothingLeft            all of what is asked for is done or decided already (3)
 ├── CheckerError               whoever approves
-│   └── ApprovalRefused        the batch is not what was checked, or may not be approved (3)
+│   ├── ApprovalRefused        the batch is not what was checked, or may not be approved (3)
+│   └── BatchBusy              somebody else is deciding about it right now (3)
 ├── OperatorError              whoever runs Paybatch
 │   ├── SettingsError          settings are missing or wrong, all of them at once (2)
 │   ├── AccountFault           the provider account cannot be used: key, path, balance (6)
@@ -29,7 +31,8 @@ PaybatchError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class PaybatchError(Exception):
@@ -39,6 +42,11 @@ class PaybatchError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or type(self).__doc__)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What `--json` tells of it."""
+        return {"error": str(self)}
 
 
 class MakerError(PaybatchError):
@@ -80,6 +88,16 @@ class BatchExists(MakerError):
         super().__init__(message)
         self.batch_id = batch_id
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"error": str(self), "batch_id": self.batch_id}
+
+
+class NothingLeft(MakerError):
+    """There is nothing left to do; nothing was stored and nothing was sent."""
+
+    exit_code = 3
+
 
 class CheckerError(PaybatchError):
     """The approval needs a correction."""
@@ -89,6 +107,10 @@ class CheckerError(PaybatchError):
 
 class ApprovalRefused(CheckerError):
     """The batch may not be approved."""
+
+
+class BatchBusy(CheckerError):
+    """Somebody else is deciding about the batch; nothing was changed."""
 
 
 class OperatorError(PaybatchError):
@@ -103,6 +125,10 @@ class SettingsError(OperatorError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return {"error": str(self), "problems": list(self.problems)}
 
 
 class AccountFault(OperatorError):

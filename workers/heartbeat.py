@@ -8,7 +8,9 @@ never depends on it.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ log = logging.getLogger(__name__)
 
 WORKER = "worker"
 BEAT = "beat"
+# A sign a second is enough; a busy worker would leave hundreds.
+SIGN_S = 1
 
 
 def path_of(who: str, folder: Path) -> Path:
@@ -25,14 +29,22 @@ def path_of(who: str, folder: Path) -> Path:
 
 
 def keep(who: str, folder: Path, done: Any) -> None:
-    """Leave a sign now, and whenever the Celery signal `done` is sent in this process."""
+    """Leave a sign now, and once a second while the Celery signal `done` is sent here."""
     path = path_of(who, folder)
     try:
         leave(path)
     except OSError as error:
         log.warning("no signs of life", extra={"reason": f"{path}: {error.strerror}"})
         return
-    done.connect(lambda **_: leave(path), weak=False)
+    left_at = -math.inf
+
+    def sign(**_: object) -> None:
+        nonlocal left_at
+        if time.monotonic() - left_at >= SIGN_S:
+            left_at = time.monotonic()
+            leave(path)
+
+    done.connect(sign, weak=False)
 
 
 def leave(path: Path) -> None:

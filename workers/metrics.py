@@ -274,8 +274,8 @@ class MetricsEndpoint:
         try:
             figures = self._book.figures(clock.now())
             schema = self._runtime.database.revision() or ""
-            runs = RunBook(self._runtime.database)
-            found = standings(self._runtime.settings.schedules, runs, clock.now())
+            runs, settings = RunBook(self._runtime.database), self._runtime.settings
+            found = standings(settings.schedules, runs, clock.now(), embedded=settings.embedded)
             self._text = Page(figures, schema, clock.monotonic() - started, found).text()
         except Exception:
             log.exception("the figures cannot be read")

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -25,7 +24,7 @@ from tenacity.wait import wait_exponential_jitter
 from workers.errors import StaleState
 from workers.record.model import Order, Payout, Reply
 from workers.record.status import Outcome, State, Step
-from workers.record.store import Claim, Recorded
+from workers.record.store import DATABASE_AWAY, Claim, Recorded
 from workers.runtime import Account, Runtime
 
 log = logging.getLogger(__name__)
@@ -40,8 +39,6 @@ POLL_IN_TASK_S = 1
 IN_TASK_S_MAX = 3
 # An answer that the database does not take is stored again and again, so long after each try.
 STORE_WAIT_MAX_S = 2
-# The database is not there, or gave up: what was to be stored may have been.
-DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 def pay(payout_id: int, runtime: Runtime) -> None:
@@ -130,6 +127,16 @@ def _recorded(
             keep_s = 0
         return runtime.store.record(payout, step, reply, account.policy, clock.now(), keep_s=keep_s)
 
+    try:
+        return store()
+    except DATABASE_AWAY as error:
+        failed = [error]
+
+    def once_more() -> Recorded:
+        if failed:
+            raise failed.pop()
+        return store()
+
     return Retrying(
         retry=retry_if_exception_type(DATABASE_AWAY),
         stop=lambda _state: clock.monotonic() - started >= settings.claim_s,
@@ -138,7 +145,7 @@ def _recorded(
         ),
         sleep=clock.sleep,
         reraise=True,
-    )(store)
+    )(once_more)
 
 
 def _first_step(payout: Payout, account: Account) -> Step:
@@ -169,6 +176,10 @@ def _call(step: Step, payout: Payout, order: Order, account: Account, runtime: R
 
 def _safely(call: Callable[[], Reply], runtime: Runtime) -> Reply:
     """Repeat a call that changes nothing at the provider while it gets no answer."""
+    reply = call()
+    if not _unanswered(reply):
+        return reply
+    first = [reply]
 
     def last(state: RetryCallState) -> Any:
         return state.outcome.result() if state.outcome else None
@@ -181,7 +192,7 @@ def _safely(call: Callable[[], Reply], runtime: Runtime) -> Reply:
         ),
         sleep=runtime.clock.sleep,
         retry_error_callback=last,
-    )(call)
+    )(lambda: first.pop() if first else call())
 
 
 def _unanswered(reply: Reply) -> bool:

@@ -33,12 +33,18 @@ class Standing:
     trouble: str | None
 
 
-def standings(schedules: Sequence[Schedule], book: RunBook, now: datetime) -> Sequence[Standing]:
-    """Each schedule as it stands; nothing is noted of one that nobody has looked at yet."""
-    return [_standing(schedule, book, now) for schedule in schedules]
+def standings(
+    schedules: Sequence[Schedule], book: RunBook, now: datetime, *, embedded: bool
+) -> Sequence[Standing]:
+    """Each schedule as it stands; nothing is noted of one that nobody has looked at yet.
+
+    Args:
+        embedded: no worker and no beat look, but whoever runs `paybatch settle`.
+    """
+    return [_standing(schedule, book, now, embedded=embedded) for schedule in schedules]
 
 
-def _standing(schedule: Schedule, book: RunBook, now: datetime) -> Standing:
+def _standing(schedule: Schedule, book: RunBook, now: datetime, *, embedded: bool) -> Standing:
     latest = book.latest(schedule.name)
     last = latest[0] if latest else None
     overdue = _overdue_since(schedule, last, book, now)
@@ -48,7 +54,7 @@ def _standing(schedule: Schedule, book: RunBook, now: datetime) -> Standing:
         following=calendars.following(schedule, now),
         waiting=book.waiting_count(schedule.name),
         overdue_since=overdue,
-        trouble=_trouble(schedule, last, overdue, now),
+        trouble=_trouble(schedule, last, overdue, now, embedded=embedded),
     )
 
 
@@ -70,15 +76,25 @@ def _overdue_since(
 
 
 def _trouble(
-    schedule: Schedule, last: Run | None, overdue: datetime | None, now: datetime
+    schedule: Schedule,
+    last: Run | None,
+    overdue: datetime | None,
+    now: datetime,
+    *,
+    embedded: bool,
 ) -> str | None:
     again = f"make it with: paybatch settle --schedule {schedule.name}"
     if overdue is not None and now - overdue > timedelta(seconds=LATE_S):
-        why = f" ({last.problem})" if last and last.outcome == "open" and last.problem else ""
-        return (
-            f"a run is late since {overdue:%Y-%m-%d %H:%M} UTC{why}; is a worker running, and beat?"
-            f" Or {again}"
-        )
+        since = f"since {overdue:%Y-%m-%d %H:%M} UTC"
+        if last is not None and last.outcome == "open" and last.problem:
+            # Somebody looks, and has told what is wrong.
+            then = again if embedded else "the next look, in less than a minute, goes on with it"
+            return (
+                f"the run of {last.business_date} is late {since}: {last.problem}. When that is"
+                f" mended, {then}"
+            )
+        who = "does the cron job run that calls paybatch settle" if embedded else _LOOKERS
+        return f"a run is late {since}; {who}? Or {again}"
     if last is None:
         return None
     if last.outcome in ("missed", "failed"):
@@ -91,4 +107,5 @@ def _trouble(
     return None
 
 
+_LOOKERS = "is a worker running, and beat"
 _WAS = {"missed": "was missed", "failed": "failed"}

@@ -143,7 +143,7 @@ def test_a_held_payout_is_settled_by_a_person_with_a_reason(tmp_path: Path) -> N
         assert told.json == {"reference_id": "T-0001", "state": "paid"}
         assert (
             "T-0002"
-            in world.paybatch("resolve", "T-0002", "--as", "paid", "--reason", "x", code=2).err
+            in world.paybatch("resolve", "T-0002", "--as", "paid", "--reason", "x", code=3).err
         )
         world.paybatch("run", "p.csv", "--yes", "-o", "after.csv", code=3)
         assert list(world.states("after.csv").values()) == ["failed", "paid", "paid"]

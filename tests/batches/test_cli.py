@@ -13,7 +13,7 @@ def test_a_stored_batch_is_paid_by_approve_and_watch_and_by_nothing_before(tmp_p
         stored = world.paybatch("submit", "p.csv", "--json").json
         batch = stored["batch_id"]
         assert (stored["rows"], stored["state"]) == (3, "draft")
-        assert "draft" in world.paybatch("watch", batch, code=2).err
+        assert "is draft: there is nothing to follow" in world.paybatch("watch", batch, code=3).err
         assert world.paybatch("status", batch, "--json").json["counts"] == {"draft": 3}
         assert provider.ledger() == {}
         approved = world.paybatch("approve", batch.lower())

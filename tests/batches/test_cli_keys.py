@@ -138,8 +138,8 @@ def test_what_is_broken_is_named_and_needs_a_person(world: World) -> None:
     world.execute("UPDATE payouts SET sealed_data = x'0102' WHERE reference_id = 'T-0003'")
     told = world.paybatch("keys", "rotate", code=5).out
     assert "2 rows closed anew" in told
-    assert "1 payouts are not what was approved and stay so: T-0002." in told
-    assert "1 payouts cannot be opened with any key here and stay as they were: T-0003." in told
+    assert "Payouts that are not what was approved stay so: T-0002." in told
+    assert "Payouts that no key here opens stay as they were: T-0003." in told
     facts = world.paybatch("keys", "rotate", "--json", code=5).json
     assert facts["damaged"] == ["T-0003"]
 

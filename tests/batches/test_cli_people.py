@@ -190,11 +190,17 @@ def test_retry_pays_what_failed_again_and_the_parent_shows_it(tmp_path: Path) ->
         provider.mend()
         told = world.paybatch("retry", parent, "--json").json
         child = told["batch_id"]
-        assert told == {"batch_id": child, "child_of": parent, "rows": 2, "state": "draft"}
+        assert told == {
+            "batch_id": child,
+            "child_of": parent,
+            "rows": 2,
+            "state": "draft",
+            "left_out": 0,
+        }
         # Stored is not sent; and nobody stores it twice.
         assert paid_there(provider) == {"T-0002": 1}
-        again = world.paybatch("retry", parent, code=2).err
-        assert f"paid again already (as batch {child})" in again
+        again = world.paybatch("retry", parent, code=3).err
+        assert f"all that failed of it (2) is paid again already (as batch {child})" in again
         assert (
             world.paybatch("results", parent, "--failed", "-o", "f.csv", "--json").json["rows"] == 0
         )
@@ -214,7 +220,7 @@ def test_retry_pays_what_failed_again_and_the_parent_shows_it(tmp_path: Path) ->
         check_money([*world.read(), *world.read("parent.csv")], provider.ledger())
         assert actions(world, parent) == ["stored", "approved", "retried"]
         assert world.paybatch("status", child, "--json").json["child_of"] == parent
-        assert "nothing to pay again" in world.paybatch("retry", child, code=2).err
+        assert "nothing to pay again" in world.paybatch("retry", child, code=3).err
 
 
 def test_a_retry_that_fails_is_retried_from_either_batch_but_once(tmp_path: Path) -> None:
@@ -229,7 +235,7 @@ def test_a_retry_that_fails_is_retried_from_either_batch_but_once(tmp_path: Path
         provider.mend()
         third = str(world.paybatch("retry", parent, "--json").json["batch_id"])
         # The failed one of the child is paid again by that, too.
-        assert "paid again already" in world.paybatch("retry", child, code=2).err
+        assert "paid again already" in world.paybatch("retry", child, code=3).err
         world.paybatch("approve", third)
         world.paybatch("watch", third)
         for batch in (parent, child):
@@ -308,12 +314,25 @@ def test_with_two_people_a_held_payout_is_settled_by_the_second(tmp_path: Path) 
         assert (told["state"], told["proposed"]) == ("held", "paid")
         as_somebody_else(world)
         differs = world.paybatch("resolve", "T-0001", "--as", "failed", "--reason", "no").out
+        batch = world.batch_id()
+        [waits] = world.paybatch("status", batch, "--json").json["proposals"]
+        assert (waits["reference_id"], waits["account"]) == ("T-0001", "main")
+        assert (waits["decision"], waits["reason"]) == ("failed", "no")
+        confirm = 'paybatch resolve T-0001 --as failed --reason "..."'
+        assert waits["confirm"] == confirm
+        shown = world.paybatch("status", batch).out
+        assert f"  T-0001: failed, by {waits['by']} at " in shown
+        assert f" UTC: no\n    to confirm: {confirm}\n" in shown
+        listed = world.paybatch("status").out
+        assert f"Batch {batch} has proposals that wait" in listed
         assert "differs from what somebody-else proposed (paid)" in differs
         as_somebody_else(world)
         assert (
             "failed now"
             in world.paybatch("resolve", "T-0001", "--as", "failed", "--reason", "agreed").out
         )
+        assert world.paybatch("status", batch, "--json").json["proposals"] == []
+        assert "wait for somebody else" not in world.paybatch("status").out
         assert world.count("failed") == 1
 
 
@@ -328,7 +347,13 @@ def test_the_history_is_shown_with_who_when_and_from_where(tmp_path: Path) -> No
         world.paybatch("reject", batch, "--reason", "twice the same")
         shown = world.paybatch("status", batch).out
         assert "History:" in shown
-        for told in ("stored by", "allowed by", "1 repeated payments", "rejected by", "(cli "):
+        for told in (
+            "stored by",
+            "allowed by",
+            "1 repeated payment allowed",
+            "rejected by",
+            "(cli ",
+        ):
             assert told in shown
         assert shown.count(" UTC  ") == 3
         last = world.paybatch("status", batch, "--json").json["history"][-1]
@@ -355,3 +380,31 @@ def test_resume_takes_a_batch_or_an_account(tmp_path: Path) -> None:
 def test_a_decision_without_a_reason_is_not_taken(tmp_path: Path, command: tuple[str, ...]) -> None:
     world = World(tmp_path)
     assert "--reason is empty" in world.paybatch(*command, "--reason", " ", code=2).err
+
+
+def test_what_is_done_already_ends_with_3_and_changes_nothing(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, provider):
+        world.write([usd_row(1, "create:422"), usd_row(2, "status=partially_processed")])
+        batch = submitted(world)
+        assert "is draft: there is nothing to follow" in world.paybatch("watch", batch, code=3).err
+        world.paybatch("approve", batch)
+        told = world.paybatch("approve", batch, code=3).err
+        assert "decided already: it is approved by " in told
+        world.paybatch("watch", batch, code=5)
+        resolve = ("--as", "paid", "--reason", "seen at the bank")
+        told = world.paybatch("resolve", "T-0001", *resolve, code=3).err
+        assert f"T-0001 waits for no decision: it is failed, in batch {batch}" in told
+        world.paybatch("resolve", "T-0002", *resolve)
+        assert "it is paid" in world.paybatch("resolve", "T-0002", *resolve, code=3).err
+        # What nobody has ever heard of is a slip of the pen.
+        told = world.paybatch("resolve", "T-0003", *resolve, code=2).err
+        assert "no payout has the reference id 'T-0003'" in told
+        before = world.query("SELECT count(*) FROM batch_events")
+        for command in ("pause", "cancel", "approve", "reject"):
+            told = world.paybatch(command, batch, code=3).err
+            assert "is finished" in told or "decided already" in told
+        world.paybatch("run", "p.csv", "--yes", code=3)
+        assert world.query("SELECT count(*) FROM batch_events") == before
+        world.paybatch("retry", batch)
+        world.paybatch("retry", batch, code=3)
+        assert creates(provider) == 2

@@ -107,8 +107,10 @@ def test_what_was_purged_is_told_as_gone_and_its_sums_stay(world: World) -> None
         name: before[name] for name in ("counts", "sums", "fees", "state", "rows")
     }
     refused = world.paybatch("results", paid, "--failed", "-o", "failed.csv", code=2)
-    assert f"batch {paid} was purged on" in refused.err
-    assert "p.csv has them" in refused.err
+    told = f"batch {paid}: the beneficiaries' data of 1 failed line was removed (paybatch purge): "
+    assert f"{told}T-0003. " in refused.err
+    assert "p.csv may have them" in refused.err
+    assert f"{told}T-0003. " in world.paybatch("retry", paid, code=2).err
     assert not (world.folder / "failed.csv").exists()
     [[actor, origin]] = world.query(
         "SELECT actor, origin FROM batch_events WHERE action = 'purged' AND batch_id = ?", paid

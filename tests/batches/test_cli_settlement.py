@@ -69,6 +69,7 @@ def test_one_command_takes_pays_moves_and_reports(
     assert shown.splitlines() == [
         f"Schedule nightly, {today()}: finished",
         f"  a.csv: approved (batch {batch_id}): approved by schedule nightly",
+        f"  batch {batch_id}: 3 paid",
         "Reports: reports",
     ]
     assert world.count("paid") == 3
@@ -99,7 +100,7 @@ def test_a_refused_file_ends_with_3_and_missing_money_with_6(
     world, provider, inbox = at_provider
     deliver(world, "a.csv", 1, 1, amount="x")
     refused = settle(world, code=3)
-    assert "  a.csv: refused: a.csv has faults in 1 of 1 rows: 1 x amount: not a" in refused.out
+    assert "  a.csv: refused: a.csv has faults in 1 of 1 row: 1 x amount: not a" in refused.out
     assert (inbox / "refused").is_dir()
     world.execute("UPDATE schedule_runs SET outcome = 'failed'")
     provider.control("POST", "balances", USD="5")
@@ -141,6 +142,44 @@ def test_killed_in_the_middle_it_is_carried_on_by_the_next_command(
     assert world.count("paid") == 40
     assert paid_once(provider)
     assert [len(list((inbox / place).iterdir())) for place in ("done", "refused")] == [1, 2]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_a_killed_command_left_half_paid_is_named_when_it_is_taken_up_again(
+    at_provider: tuple[World, Provider, Path], as_json: bool
+) -> None:
+    world, provider, _ = at_provider
+    deliver(world, "a.csv", 1, 40)
+    with world.start("settle", "--schedule", "nightly", "--date", today()) as command:
+        command.until(lambda: world.count("paid") > 3)
+        command.send(signal.SIGKILL)
+        command.wait()
+    batch = world.batch_id()
+    if as_json:
+        [one] = world.paybatch("settle", "--json").json["schedules"]
+        [paid] = one["paid"]
+        assert (paid["batch_id"], paid["file"], paid["exit_code"]) == (batch, "a.csv", 0)
+        assert (paid["taken_up_again"], paid["counts"]) == (True, {"paid": 40})
+        assert paid["business_date"] == str(today())
+    else:
+        assert world.paybatch("settle").out.splitlines() == [
+            "Schedule nightly: nothing new is due.",
+            f"  taken up again: batch {batch} (a.csv, {today()}): 40 paid",
+        ]
+    assert paid_once(provider)
+    # Once it is done, nobody names it any more.
+    assert world.paybatch("settle").out == "Schedule nightly: nothing is due.\n"
+
+
+def test_why_nothing_is_sent_is_told(at_provider: tuple[World, Provider, Path]) -> None:
+    world, _, _ = at_provider
+    deliver(world, "a.csv", 1, 2)
+    world.paybatch("freeze", "--reason", "a copy was put back")
+    told = settle(world, code=6).out
+    assert f"  batch {world.batch_id()}: 2 queued\n" in told
+    assert "Account main is paused (restore): a copy was put back" in told
+    [one] = world.paybatch("settle", "--json", code=6).json["schedules"]
+    assert one["paid"][0]["paused"].startswith("a copy was put back")
 
 
 def test_two_commands_at_once_make_one_run(at_provider: tuple[World, Provider, Path]) -> None:
@@ -227,6 +266,25 @@ def test_schedules_lists_the_next_the_last_and_the_missed_runs(
     assert "was missed: nobody was there" in checks["schedule nightly"]["detail"]
 
 
+def test_an_inbox_that_is_not_there_is_what_is_told(
+    at_provider: tuple[World, Provider, Path],
+) -> None:
+    world, _, inbox = at_provider
+    inbox.rename(inbox.with_name("away"))
+    told = f"Schedule nightly, {today()}: not finished yet: inbox cannot be used: No such file or"
+    assert told in settle(world, code=6).out
+    # It is late by now.
+    world.execute("UPDATE schedule_runs SET due_at = datetime(due_at, '-2 days')")
+    for shown in (world.paybatch("schedules").out, world.paybatch("doctor", code=1).out):
+        assert "UTC: inbox cannot be used: No such file or directory; check that its" in shown
+        assert "When that is mended, make it with: paybatch settle --schedule nightly" in shown
+        assert "is a worker running" not in shown
+    inbox.with_name("away").rename(inbox)
+    deliver(world, "a.csv", 1, 1)
+    world.paybatch("settle", "--schedule", "nightly")
+    assert world.count("paid") == 1
+
+
 def test_doctor_tells_when_the_next_run_is_due(at_provider: tuple[World, Provider, Path]) -> None:
     world, _, _ = at_provider
     assert "schedule nightly: the next run is due 2" in world.paybatch("doctor").out
@@ -241,6 +299,19 @@ def test_a_report_is_written_anew(at_provider: tuple[World, Provider, Path]) -> 
     assert "23.50 (2)" in (world.folder / "r.html").read_text()
     sections = [row["section"] for row in world.read("r.csv")]
     assert sections == ["run", "in", "out", "file", "approval", "approval"]
+    facts = world.paybatch("report", "nightly", today(), "--json").json
+    assert (facts["schedule"], facts["outcome"], facts["report"]) == ("nightly", "finished", None)
+    [paid] = facts["out"]
+    assert (paid["state"], paid["count"], paid["amount"]) == ("paid", 2, "23.50")
+    # All that the table has is there.
+    assert sorted(sections) == sorted(
+        name for name, rows in facts.items() if isinstance(rows, list) for _ in rows
+    )
+    both = world.paybatch("report", "nightly", today(), "-o", "s.csv", "--json").json
+    assert both == facts | {"report": "s.csv"}
+    assert world.read("s.csv") == world.read("r.csv")
+    told = world.paybatch("report", "nightly", today(), code=2).err
+    assert "name a file for the report with -o, or have its facts with --json" in told
     assert (
         "does not end in .html"
         in world.paybatch("report", "nightly", today(), "-o", "r.pdf", code=2).err

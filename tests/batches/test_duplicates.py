@@ -81,7 +81,7 @@ def test_the_same_beneficiary_and_amount_is_told_and_allowed_by_a_person_who_is_
         assert "--allow-repeats" in fault["expected"]
         first = world.paybatch("submit", "p.csv", "--allow-repeats", "--json").json["batch_id"]
         note = world.one("SELECT note FROM batches WHERE id = ?", first)
-        assert note.startswith("1 repeated payments allowed by ")
+        assert note.startswith("1 repeated payment allowed by ")
         assert not note.endswith("by ")
         # In another file, of another amount, and after the window.
         world.write([same(4), same(5, amount="20.01")], "next.csv")

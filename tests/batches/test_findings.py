@@ -127,7 +127,7 @@ def test_lines_that_were_deleted_are_missed(tmp_path: Path) -> None:
         world.execute("DELETE FROM payout_events")
         world.execute("DELETE FROM payouts WHERE row = 2")
         ended = world.paybatch("watch", batch_id, code=1)
-        assert "no longer in the database" in ended.out
+        assert "cannot be found in the database" in ended.out
 
 
 def test_a_person_settles_what_is_held(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_person_settles_what_is_held(tmp_path: Path) -> None:
         world.paybatch("resolve", held, "--as", "paid", "--reason", "the rest went by hand")
         facts = json.loads(world.paybatch("status", world.batch_id(), "--json").out)
         assert facts["counts"] == {"paid": 2}
-        world.paybatch("resolve", held, "--as", "failed", "--reason", "again", code=2)
+        world.paybatch("resolve", held, "--as", "failed", "--reason", "again", code=3)
 
 
 def test_control_totals_that_do_not_hold_refuse_the_file(tmp_path: Path) -> None:

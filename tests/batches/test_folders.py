@@ -15,6 +15,7 @@ import fsspec
 import pytest
 
 from batches.folders import Folder, LocalFolder, RemoteFolder, is_wanted, open_folder
+from tests.batches.ftp_server import ftp_served
 from workers.errors import InboxUnreachable
 
 NOW = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
@@ -41,12 +42,18 @@ class Inbox:
         return entry.stamp
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "ftp", "memory"])
 def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inbox]:
-    if request.param == "local":
+    system: Any = fsspec.filesystem("file")
+    if request.param != "memory":
         (tmp_path / "inbox").mkdir()
-        system = fsspec.filesystem("file")
+    if request.param == "local":
         yield Inbox(open_folder(str(tmp_path / "inbox")), system, str(tmp_path / "inbox"))
+        return
+    if request.param == "ftp":
+        # A server that renames, and cannot copy: put there by others, reached through it by us.
+        with ftp_served(tmp_path) as address:
+            yield Inbox(open_folder(f"{address}/inbox"), system, str(tmp_path / "inbox"))
         return
     path = f"/{secrets.token_hex(8)}"
     system = fsspec.filesystem("memory")

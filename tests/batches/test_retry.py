@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from batches import approval, control
+from batches.references import Gone
+from batches.results import write_failed
 from batches.retry import retry
 from tests.workers.record.conftest import together
 from tests.worlds import USD, order, settings, stored
-from workers.errors import FileRefused, UsageError
+from workers.errors import FileRefused, NothingLeft, UsageError
 from workers.record.batches import Batch, BatchBook
 from workers.record.history import Action, History
 from workers.record.model import Actor, Order, Reply
@@ -86,7 +90,7 @@ def test_nothing_but_a_final_failure_is_paid_again(runtime: Runtime, state: Stat
     parent = approved(runtime, order())
     with runtime.database.write() as connection:
         connection.exec_driver_sql(f"UPDATE payouts SET state = '{state}'")
-    with pytest.raises(UsageError, match="no failed payouts"):
+    with pytest.raises(NothingLeft, match="no failed payouts"):
         retry(parent, runtime, ANN)
     runtime.close()
 
@@ -98,7 +102,7 @@ def test_what_failed_since_is_retried_beside_what_is_retried_already(runtime: Ru
     fail(runtime, parent, 2)
     second = retry(parent, runtime, ANN)
     assert [one.replaces for one in orders_of(runtime, second)] == ["B"]
-    with pytest.raises(UsageError, match="2 failed payouts are paid again already"):
+    with pytest.raises(NothingLeft, match=r"all that failed of it \(2\) is paid again already"):
         retry(parent, runtime, ANN)
     runtime.close()
 
@@ -134,7 +138,7 @@ def test_a_retry_that_was_cancelled_once_it_was_tried_leaves_the_lines_to_the_ne
     again = [(one.reference_id, one.replaces) for one in orders_of(runtime, second)]
     # The reference id that was tried is used for ever.
     assert again == [("A-r3", "A")]
-    with pytest.raises(UsageError, match="paid again already"):
+    with pytest.raises(NothingLeft, match="paid again already"):
         retry(parent, runtime, ANN)
     runtime.close()
 
@@ -146,6 +150,103 @@ def test_many_retries_at_once_store_one_batch(runtime: Runtime, tmp_path: Path) 
     told = together([lambda o=other: retry(parent, o, ANN) for other in others])
     assert sum(isinstance(one, Batch) for one in told) == 1, told
     refused = [one for one in told if not isinstance(one, Batch)]
-    assert all(isinstance(one, FileRefused | UsageError) for one in refused), told
+    assert all(isinstance(one, FileRefused | NothingLeft) for one in refused), told
     for other in (*others, runtime):
         other.close()
+
+
+def purged(runtime: Runtime, batch_id: str, *, rows: Sequence[int] = ()) -> None:
+    """Have the data of a batch's beneficiaries removed, or of some of its rows."""
+    which = f"batch_id = '{batch_id}'"
+    if rows:
+        which += f" AND row IN ({', '.join(map(str, rows))})"
+    with runtime.database.write() as connection:
+        connection.exec_driver_sql(
+            f"UPDATE payouts SET purged_at = created_at, sealed_data = x'', metadata = '{{}}',"
+            f" description = '' WHERE {which}"
+        )
+
+
+def test_what_was_purged_of_a_retry_is_paid_again_with_the_data_of_its_parent(
+    runtime: Runtime,
+) -> None:
+    given = [order(reference_id=f"R{n}", fields={"account": f"00{n}"}) for n in (1, 2)]
+    parent = approved(runtime, *given)
+    fail(runtime, parent, 1, 2)
+    first = retry(parent, runtime, ANN)
+    _approve(runtime, first.id)
+    fail(runtime, first.id, 1, 2)
+    second = retry(parent, runtime, ANN)
+    _approve(runtime, second.id)
+    fail(runtime, second.id, 1, 2)
+    # Both: the data is looked for as far back as it takes.
+    purged(runtime, first.id)
+    purged(runtime, second.id)
+    third = retry(parent, runtime, ANN)
+    again = orders_of(runtime, third)
+    assert [(one.reference_id, one.replaces) for one in again] == [
+        ("R1-r4", "R1-r3"),
+        ("R2-r4", "R2-r3"),
+    ]
+    assert [(one.amount, one.fields, one.description) for one in again] == [
+        (one.amount, one.fields, one.description) for one in given
+    ]
+    _approve(runtime, third.id)
+    runtime.close()
+
+
+def test_a_corrected_line_that_was_purged_is_left_out_and_the_others_come(
+    runtime: Runtime,
+) -> None:
+    parent = approved(runtime, order(reference_id="A"), order(reference_id="B"))
+    fail(runtime, parent, 1, 2)
+    # Corrected by a person: what it had is not what the parent has.
+    corrected = approved(runtime, order(reference_id="A-new", replaces="A"))
+    fail(runtime, corrected, 1)
+    purged(runtime, corrected)
+    gone = Gone()
+    child = retry(parent, runtime, ANN, gone)
+    assert [one.replaces for one in orders_of(runtime, child)] == ["B"]
+    assert gone.number == 1
+    assert "1 failed line was removed (paybatch purge): A-new. " in str(gone)
+    # Alone, it is told in one sentence.
+    with pytest.raises(UsageError, match=r"batch \w+: the beneficiaries' data of 1 failed line"):
+        retry(corrected, runtime, ANN)
+    runtime.close()
+
+
+def test_the_rows_that_a_purge_has_not_come_to_are_paid_again(runtime: Runtime) -> None:
+    parent = approved(runtime, order(reference_id="A"), order(reference_id="B"))
+    fail(runtime, parent, 1, 2)
+    purged(runtime, parent, rows=[1])
+    gone = Gone()
+    child = retry(parent, runtime, ANN, gone)
+    assert [one.replaces for one in orders_of(runtime, child)] == ["B"]
+    assert gone.number == 1
+    runtime.close()
+
+
+def test_the_file_to_correct_has_the_rows_that_are_left_and_their_own_data(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    parent = approved(runtime, order(reference_id="A", fields={"account": "001"}), order())
+    fail(runtime, parent, 1, 2)
+    child = retry(parent, runtime, ANN)
+    _approve(runtime, child.id)
+    fail(runtime, child.id, 1, 2)
+    purged(runtime, child.id)
+    purged(runtime, parent, rows=[2])
+    book, gone, out = BatchBook(runtime.store), Gone(), tmp_path / "failed.csv"
+    with runtime.database.write() as connection:
+        connection.exec_driver_sql(
+            """UPDATE batches SET columns = '["reference_id", "amount", "fields.account"]'"""
+        )
+    assert write_failed(approval.find(parent, book), book, out, 35, gone) == 1
+    assert gone.number == 1
+    [row] = csv.DictReader(out.read_text().splitlines())
+    assert (row["reference_id"], row["replaces"], row["fields.account"]) == (
+        "A-r3",
+        "A-r2",
+        "001",
+    )
+    runtime.close()

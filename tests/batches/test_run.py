@@ -227,7 +227,7 @@ def test_the_installed_command_asks_on_a_terminal_and_takes_no_for_an_answer(
             process.kill()
             process.wait(TIMEOUT_S)
             os.close(ours)
-        assert b"1 payouts" in shown
+        assert b"1 payout" in shown
         assert world.nothing_is_stored()
         assert provider.ledger() == {}
 

@@ -23,6 +23,7 @@ from tests.batches.settlement_world import (
 from tests.conftest_servers import postgres_server
 from tests.workers.record.conftest import BOTH, together
 from workers.errors import UsageError
+from workers.record import database
 from workers.record.runs import RunBook
 
 __all__ = ["database_url", "postgres_server"]
@@ -439,3 +440,23 @@ def test_a_schedule_without_an_account_where_there_are_several_says_so(
     world.at("02T02:30")
     settle(world.schedule, replace(world.runtime, settings=settings))
     assert "nightly names no account" in (world.run().problem or "")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_batch_that_somebody_is_at_is_approved_by_the_next_look_and_needs_nobody(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_MS", 200)
+    with settlement_world(tmp_path, cut_off="06:00", database_url=database_url) as world:
+        world.spendable("5.00")
+        world.deliver("a.csv", rows(1, 1))
+        world.at("02T02:30")
+        world.settle()
+        world.spendable("100.00")
+        with world.runtime.database.write() as connection:
+            connection.exec_driver_sql("UPDATE batches SET note = 'x'")
+            world.settle()
+        [file] = world.files()
+        assert (file.fate, file.waits_for) == ("waiting", "money")
+        world.settle()
+        assert world.fates() == {"a.csv": "approved"}

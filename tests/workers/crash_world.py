@@ -18,6 +18,7 @@ import httpx
 from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import OperationalError
 
+from tests.carriers import OverHttpx
 from tests.workers.kinds import Kind
 from tests.worlds import HandClock, Post, approved, settings
 from workers import payment
@@ -139,9 +140,9 @@ class FragileDatabase(Database):
     script = Script()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
         fault = self.script.at("commit")
-        with super().write() as connection:
+        with super().write(by_key=by_key) as connection:
             yield connection
             if fault == "die-before":
                 raise Died
@@ -263,7 +264,7 @@ class CrashWorld:
         """A new process: what was in memory is gone."""
         main = self.runtime.accounts["main"]
         tokens = SharedTokens("main", self.runtime.tokens, self.clock, lease_s=60)
-        wire = Transport(main.settings.options["base_url"], transport=self.transport)
+        wire = Transport(main.settings.options["base_url"], carrier=OverHttpx(self.transport))
         provider = self._adapter(self._config, wire, tokens)
         accounts = {"main": replace(main, provider=provider)}
         self.runtime = replace(self.runtime, accounts=accounts)

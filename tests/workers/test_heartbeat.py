@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from celery.utils.dispatch import Signal
 
+from tests.batches.cli_world import until
 from workers import heartbeat
 
 
@@ -16,7 +17,7 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime - seconds))
 
 
-def test_a_sign_is_left_at_the_start_and_each_time_something_is_done(tmp_path: Path) -> None:
+def test_a_sign_is_left_at_the_start_and_while_something_is_done(tmp_path: Path) -> None:
     done = Signal()
     path = heartbeat.path_of(heartbeat.WORKER, tmp_path)
     assert heartbeat.age_s(heartbeat.WORKER, tmp_path, datetime.now(UTC)) is None
@@ -26,9 +27,14 @@ def test_a_sign_is_left_at_the_start_and_each_time_something_is_done(tmp_path: P
         age(path, 100)
         told = heartbeat.age_s(heartbeat.WORKER, tmp_path, datetime.now(UTC))
         assert told == pytest.approx(100, abs=10)
-        done.send(sender=None)
-        told = heartbeat.age_s(heartbeat.WORKER, tmp_path, datetime.now(UTC))
-        assert told == pytest.approx(0, abs=10)
+
+        def is_left() -> bool:
+            done.send(sender=None)
+            told = heartbeat.age_s(heartbeat.WORKER, tmp_path, datetime.now(UTC))
+            return told == pytest.approx(0, abs=10)
+
+        # Within the second in which one is enough, none is left.
+        until(is_left)
 
 
 def test_a_sign_that_somebody_cleared_away_is_left_again(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def schedule(**changes: Any) -> Schedule:
     return Schedule.model_validate(values)
 
 
-def standing(book: RunBook, now: datetime, **changes: Any) -> Standing:
-    [found] = standings([schedule(**changes)], book, now)
+def standing(book: RunBook, now: datetime, *, embedded: bool = False, **changes: Any) -> Standing:
+    [found] = standings([schedule(**changes)], book, now, embedded=embedded)
     return found
 
 
@@ -49,6 +49,8 @@ def test_a_run_that_nobody_begins_is_late_from_its_time(record: Record) -> None:
     assert (late.overdue_since, late.trouble) == (DUE, None)
     late = standing(book, DUE + timedelta(seconds=LATE_S + 1))
     assert (late.trouble or "").startswith("a run is late since 2026-03-02 02:30 UTC; is a worker")
+    late = standing(book, DUE + timedelta(seconds=LATE_S + 1), embedded=True)
+    assert "does the cron job run that calls paybatch settle?" in (late.trouble or "")
 
 
 @sqlite
@@ -60,7 +62,7 @@ def test_a_run_that_nobody_begins_is_late_from_its_time(record: Record) -> None:
         ("missed", "nobody was there", "the run of 2026-03-02 was missed: nobody was there; make"),
         ("failed", "no inbox", "the run of 2026-03-02 failed: no inbox; make it with: paybatch"),
         ("open", None, None),
-        ("open", "no inbox", "a run is late since 2026-03-02 02:30 UTC (no inbox)"),
+        ("open", "no inbox", "the run of 2026-03-02 is late since 2026-03-02 02:30 UTC: no inbox."),
     ],
 )
 def test_how_the_last_run_ended_is_told_where_somebody_should_look(
@@ -79,6 +81,8 @@ def test_how_the_last_run_ended_is_told_where_somebody_should_look(
         assert found.trouble is None
     else:
         assert (found.trouble or "").startswith(trouble)
+        # Where somebody has said what is wrong, nobody is asked whether somebody looks.
+        assert "is a worker running" not in (found.trouble or "")
     assert found.last is not None
 
 

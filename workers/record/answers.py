@@ -15,9 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from workers.record.database import Database
 from workers.record.due import SENDING_ONLY
+from workers.record.model import Proposal
 from workers.record.money import Currency, Money
 from workers.record.status import FINAL, MOVED, OPEN, State
-from workers.record.tables import accounts, batches, payout_events, payouts
+from workers.record.tables import accounts, batches, payout_events, payouts, proposals
 
 PAGE_ROWS = 2_000
 
@@ -160,6 +161,40 @@ class Answers:
                 .limit(limit)
             )
             return [(row.reference_id, row.cause or "held") for row in rows]
+
+    def proposals(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, str, Proposal]]:
+        """What is proposed for held payouts of a batch: reference id, account, proposal."""
+        events = payout_events.alias()
+        # A proposal counts for as long as the payout stays held, and no longer.
+        held_event = (
+            select(func.max(events.c.id))
+            .where(
+                events.c.payout_id == payouts.c.id,
+                events.c.to_state == State.HELD,
+                events.c.from_state != State.HELD,
+            )
+            .scalar_subquery()
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(payouts.c.reference_id, payouts.c.account, proposals)
+                .select_from(proposals.join(payouts, payouts.c.id == proposals.c.payout_id))
+                .where(
+                    payouts.c.batch_id == batch_id,
+                    payouts.c.state == State.HELD,
+                    proposals.c.held_event == func.coalesce(held_event, 0),
+                )
+                .order_by(payouts.c.row + 0)
+                .limit(limit)
+            )
+            return [
+                (
+                    row.reference_id,
+                    row.account,
+                    Proposal(State(row.target), row.at, row.actor, row.reason),
+                )
+                for row in rows
+            ]
 
     def warnings(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, str]]:
         """The first payouts of a batch with something a person should see: reference id, what."""

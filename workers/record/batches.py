@@ -160,10 +160,14 @@ class BatchBook(Answers):
                     child_of=child_of,
                 )
             )
-            _note_stored(connection, batch_id, Deed(now, Action.STORED, actor, note), child_of)
+            _note_stored(connection, batch_id, Deed(now, Action.STORED, actor, note))
             store_drafts(connection, drafts, vault, batch_id=batch_id, now=now)
             if drafts.replacing:
                 replacements.check(connection, batch_id)
+            if drafts.replacing or child_of is not None:
+                for parent in sorted(history.parents(connection, batch_id)):
+                    deed = Deed(now, Action.RETRIED, actor, f"as batch {batch_id}")
+                    history.write(connection, parent, deed)
         return batch_id
 
     # --- what is known already ---
@@ -331,9 +335,10 @@ class BatchBook(Answers):
             ApprovalRefused: decided already, changed since it was checked, or the checker is a
                 maker.
             AccountFault: an account's money does not cover it.
+            BatchBusy: somebody else is deciding about it, or approves another one.
         """
         try:
-            with self.database.write() as connection:
+            with self.database.decide(batch.id, "approving", actor.name) as connection:
                 self.database.have_time(connection)
                 # Before any other lock: whoever changes the installation takes its row first too.
                 vault = writing(connection, self.store.vault)
@@ -404,7 +409,14 @@ class BatchBook(Answers):
             .values(decision="approved", decided_by=actor.name, decided_at=now)
         ).rowcount
         if not decided:
-            raise ApprovalRefused(f"batch {batch_id} is decided already")
+            found = connection.execute(
+                select(batches.c.decision, batches.c.decided_by).where(batches.c.id == batch_id)
+            ).one()
+            by = f" by {found.decided_by}" if found.decision in ("approved", "rejected") else ""
+            raise ApprovalRefused(
+                f"batch {batch_id} is decided already: it is {found.decision}{by}; nothing was"
+                " changed"
+            )
         if two_people:
             makers = history.makers(connection, batch_id)
             if not makers:
@@ -420,8 +432,8 @@ class BatchBook(Answers):
         history.write(connection, batch_id, Deed(now, Action.APPROVED, actor))
 
 
-def _note_stored(connection: Connection, batch_id: str, deed: Deed, child_of: str | None) -> None:
-    """Begin a batch's history, and add to that of the batch whose lines it pays again.
+def _note_stored(connection: Connection, batch_id: str, deed: Deed) -> None:
+    """Begin a batch's history.
 
     Args:
         deed: who stored it; its note is what was overridden.
@@ -429,9 +441,6 @@ def _note_stored(connection: Connection, batch_id: str, deed: Deed, child_of: st
     history.write(connection, batch_id, replace(deed, note=None))
     if deed.note is not None:
         history.write(connection, batch_id, replace(deed, action=Action.ALLOWED))
-    if child_of is not None:
-        retried = replace(deed, action=Action.RETRIED, note=f"as batch {batch_id}")
-        history.write(connection, child_of, retried)
 
 
 def _count_approval(connection: Connection, approvals_seen: Mapping[str, int]) -> None:

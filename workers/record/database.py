@@ -33,10 +33,11 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from workers.errors import OperatorError, SettingsError
+from workers.errors import BatchBusy, OperatorError, SettingsError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -46,6 +47,11 @@ BUSY_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_MS = 15_000
 # Nobody waits longer for a lock than for one such process; what waited is done again.
 LOCK_TIMEOUT_MS = 20_000
+# How PostgreSQL says that a lock was waited for too long, and that a decision is being made: its
+# connection has such a name meanwhile, of which the server keeps so many bytes.
+_LOCK_TIMEOUT = "55P03"
+_DECIDING = "paybatch decision: "
+_NAME_BYTES_MAX = 63
 # A server that is gone without a word is noticed by unacknowledged bytes, or by silence.
 # Source: PostgreSQL documentation, "Database Connection Control Functions".
 _POSTGRES_LINK: Mapping[str, Any] = {
@@ -60,6 +66,8 @@ SQLITE_CACHE_KB = 65_536
 # The parameter of `Database.among`.
 TEXTS = "texts"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# Until the transaction ends. A plan that was made for a small table is kept when the table grows.
+_BY_KEY = "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
 # Any number, as long as every Paybatch takes the same one.
 _SCHEMA_LOCK = 5_081_119
 
@@ -139,14 +147,58 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on any error.
+
+        Args:
+            by_key: it finds every row by its key; PostgreSQL then never goes through a whole table,
+                whatever it believed of the table's size when it planned a statement.
 
         An error from the commit itself leaves open whether it took effect; the caller must then
         act as if it may have.
         """
         with self._write_lock, self._writer.begin() as connection:
+            if by_key and not self.is_sqlite:
+                connection.exec_driver_sql(_BY_KEY)
             yield connection
+
+    @contextlib.contextmanager
+    def decide(self, batch_id: str, doing: str, actor: str) -> Iterator[Connection]:
+        """As `write`, for a decision about a batch: whoever has to wait for it can see whose it is.
+
+        Args:
+            doing: `approving`, for the others to read.
+
+        Raises:
+            BatchBusy: somebody else kept it waiting for too long.
+        """
+        try:
+            with self.write() as connection:
+                if not self.is_sqlite:
+                    named = f"{_DECIDING}{batch_id} {doing} {actor}"[:_NAME_BYTES_MAX]
+                    connection.execute(select(func.set_config("application_name", named, True)))
+                yield connection
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_TIMEOUT:
+                raise
+            raise BatchBusy(
+                f"batch {batch_id}: {self._deciding()}; nothing was changed here. Try again when"
+                " that has ended: a large batch takes some minutes"
+            ) from None
+
+    def _deciding(self) -> str:
+        """Who is deciding about which batch at this moment."""
+        others = text(
+            "SELECT application_name, xact_start FROM pg_stat_activity"
+            " WHERE datname = current_database() AND starts_with(application_name, :mark)"
+            " ORDER BY xact_start"
+        )
+        told = []
+        with self.read() as connection:
+            for name, since in connection.execute(others, {"mark": _DECIDING}):
+                which, doing, actor = name.removeprefix(_DECIDING).split(" ", 2)
+                told.append(f"{actor} is {doing} batch {which} since {since:%H:%M:%S} UTC")
+        return " and ".join(told) or "a worker or another command keeps what this needs"
 
     def now(self) -> datetime:
         """The server's time of day; SQLite has none but this machine's."""
@@ -177,11 +229,15 @@ class Database:
         finally:
             connection.close()
 
-    def among(self, column: ColumnElement[str]) -> ColumnElement[bool]:
-        """That a column is one of some texts, however many: `TEXTS` names them, as JSON. They are
-        one parameter, so that the statement is made and planned once.
+    def among(self, column: ColumnElement[Any]) -> ColumnElement[bool]:
+        """That a column is one of some texts or numbers, however many: `TEXTS` names them, as JSON.
+        They are one parameter, so that the statement is made and planned once.
         """
         given = bindparam(TEXTS, type_=Text)
+        if not self.is_sqlite and not isinstance(column.type, Text):
+            # As an array: a planner looks each of its members up, whatever else it is asked.
+            array = cast(func.translate(given, "[]", "{}"), postgresql.ARRAY(column.type))
+            return column == func.any(array)
         listed = (
             func.json_each(given)
             if self.is_sqlite

@@ -31,9 +31,10 @@ from sqlalchemy import (
 from workers.errors import ApprovalRefused, StaleState
 from workers.record import history
 from workers.record.history import Action, Deed
-from workers.record.model import Actor
+from workers.record.model import Actor, Proposal
+from workers.record.moves import move_all
 from workers.record.status import OPEN, Move, State
-from workers.record.store import Store, move_all
+from workers.record.store import Store
 from workers.record.tables import accounts, batches, payout_events, payouts, proposals
 
 # Rows that one transaction moves: some tens of milliseconds.
@@ -47,18 +48,14 @@ _WITHDRAWN: Mapping[str, Action] = {
     "cancelled": Action.CANCELLED,
     "rejected": Action.REJECTED,
 }
+_DOING: Mapping[str, str] = {
+    Action.PAUSED: "pausing",
+    Action.RESUMED: "resuming",
+    Action.CANCELLED: "cancelling",
+    Action.REJECTED: "rejecting",
+}
 _NOT_AGAIN = "it may have been sent before: look it up at the provider"
 _CREATED = "the provider has it, and nothing releases it any more"
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """What one person would have become of a held payout."""
-
-    target: State
-    at: datetime
-    actor: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +117,14 @@ class Decisions:
             ApprovalRefused: it is decided already.
         """
         if not self._decide(batch_id, Deed(now, Action.REJECTED, actor, note), ("draft",)):
-            raise ApprovalRefused(f"batch {batch_id} is decided already: it is rejected")
+            raise ApprovalRefused(_why_not(batch_id, Action.REJECTED, "rejected"))
 
     def _decide(self, batch_id: str, deed: Deed, sources: Sequence[str]) -> bool:
         decision = "approved" if deed.action == Action.RESUMED else deed.action
         values: dict[str, Any] = {"decision": decision, "carried_to": 0}
         if deed.action == Action.REJECTED:
             values |= {"decided_by": deed.actor.name, "decided_at": deed.at}
-        with self.database.write() as connection:
+        with self.database.decide(batch_id, _DOING[deed.action], deed.actor.name) as connection:
             decided = connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.decision.in_(sources))
@@ -364,7 +361,7 @@ def _why_not(batch_id: str, action: str, found: str | None) -> str:
     if found is None:
         return f"there is no batch {batch_id}"
     if action == Action.REJECTED:
-        return f"batch {batch_id} is decided already: it is {found}"
+        return f"batch {batch_id} is decided already: it is {found}; nothing was changed"
     then = {
         "draft": "it waits for approval: approve, reject or cancel it",
         "cancelled": "that is for good; submit its file again to have it paid after all",

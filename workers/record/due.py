@@ -53,14 +53,6 @@ _ACCOUNT_LETS = and_(
 _BATCH_LETS = or_(payouts.c.state != State.QUEUED, batches.c.decision == "approved")
 _WITH_BATCH = payouts.join(batches).join(accounts, accounts.c.name == payouts.c.account)
 
-# The payout `payout_id`, if a worker may take it at `now`, whatever message it got, and when its
-# account was put back. Built once: a statement's text is derived from it only at its first use.
-CLAIMABLE = (
-    select(payouts, accounts.c.restored_at)
-    .select_from(_WITH_BATCH)
-    .where(payouts.c.id == bindparam("payout_id"), _WAITING, _ACCOUNT_LETS, _BATCH_LETS)
-    .with_for_update(skip_locked=True, of=payouts)
-)
 # Written out, not bound: only so does a database see that the index of queued payouts, or of the
 # others, has them all.
 _QUEUED = payouts.c.state == literal_column("'queued'")
@@ -112,6 +104,18 @@ _OVERDUE = and_(
     # What is put off for want of room is not awaited: it is not due yet.
     payouts.c.due_at <= NOW,
 )
+
+
+def claimable(database: Database) -> Select[Any]:
+    """Those of the payouts `TEXTS` that a worker may take at `now`, whatever messages it got, and
+    when their accounts were put back.
+    """
+    return (
+        select(payouts, accounts.c.restored_at)
+        .select_from(_WITH_BATCH)
+        .where(database.among(payouts.c.id), _WAITING, _ACCOUNT_LETS, _BATCH_LETS)
+        .with_for_update(skip_locked=True, of=payouts)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, and_, insert, select, text
 
 from workers.record.database import Database
 from workers.record.model import Actor
-from workers.record.tables import batch_events, batches
+from workers.record.tables import batch_events, batches, payouts
 
 
 class Action(StrEnum):
@@ -40,6 +40,8 @@ class Action(StrEnum):
 # had its lines paid again has made that other batch, whose own history says so: of this one, and
 # of further batches that pay its lines once that one was turned down, it makes nobody a maker.
 MAKING = (Action.STORED, Action.EDITED)
+# As the index of reference ids says it, of the table under that name.
+OLD_TAKEN = "(old.state <> 'cancelled' OR old.attempts > 0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,9 @@ def makers(connection: Connection, batch_id: str) -> frozenset[str]:
     """Who made a batch, or one whose lines it pays again; none: its history is not there."""
     found: set[str] = set()
     seen: set[str] = set()
-    each: str | None = batch_id
-    while each is not None and each not in seen:
+    left = {batch_id}
+    while left:
+        each = left.pop()
         seen.add(each)
         stored = select(batch_events.c.actor).where(
             batch_events.c.batch_id == each, batch_events.c.action.in_(MAKING)
@@ -81,10 +84,31 @@ def makers(connection: Connection, batch_id: str) -> frozenset[str]:
         if each == batch_id and not by:
             return frozenset()
         found |= by
-        each = connection.execute(
-            select(batches.c.child_of).where(batches.c.id == each)
-        ).scalar_one_or_none()
+        left |= parents(connection, each) - seen
     return frozenset(found)
+
+
+def parents(connection: Connection, batch_id: str) -> frozenset[str]:
+    """The batches whose lines a batch pays again: the one that it was stored as a child of, and
+    those of every payout that one of its own replaces.
+    """
+    child_of = select(batches.c.child_of).where(
+        batches.c.id == batch_id, batches.c.child_of.is_not(None)
+    )
+    new, old = payouts.alias("new"), payouts.alias("old")
+    replaced = (
+        select(old.c.batch_id)
+        .distinct()
+        .select_from(
+            new.join(
+                old, and_(old.c.account == new.c.account, old.c.reference_id == new.c.replaces)
+            )
+        )
+        # Both as the indexes say it, or a batch of a million rows would be read as a whole.
+        .where(new.c.batch_id == batch_id, text("new.replaces <> ''"), text(OLD_TAKEN))
+    )
+    found = {*connection.execute(child_of).scalars(), *connection.execute(replaced).scalars()}
+    return frozenset(found - {batch_id})
 
 
 def last(connection: Connection, batch_id: str, action: Action) -> Deed | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -184,6 +184,19 @@ class Notice:
     reference_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to become of one payout, if it is still as it was read."""
+
+    payout_id: int
+    reference_id: str
+    claim_no: int
+    source: State
+    # Columns and their new values, the state among them where it moves.
+    values: Mapping[str, Any]
+    events: Sequence[Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payout:
     """One payout as the table has it."""
@@ -238,3 +251,16 @@ class Payout:
     # The record was put back to an earlier state: even its first create may be a second one. Not a
     # column: a claim says it of the create that it is for.
     looks_first: bool = False
+    # What is known of it and not stored yet: only what the provider would say again, and only while
+    # its next answer is waited for.
+    untold: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What one person would have become of a held payout, until another one says the same."""
+
+    target: State
+    at: datetime
+    actor: str
+    reason: str

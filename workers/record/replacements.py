@@ -16,12 +16,16 @@ from sqlalchemy import Connection, Row, Select, and_, or_, select
 from workers.errors import FileRefused
 from workers.record.database import Database
 from workers.record.status import State
-from workers.record.tables import payouts
+from workers.record.tables import batches, payouts
 
 # Payouts looked up at a time.
 GROUP = 500
 # What ended without money moving: its line may be paid by another payout.
 DEAD = (State.FAILED, State.CANCELLED)
+# The file hash of a batch by `paybatch retry` begins so: no file has such bytes, so none is taken
+# for it. Its payouts have the data of those that they replace.
+RETRIED = "retry "
+
 _Name = tuple[str, str]
 _MEMBER: Select[Any] = select(
     payouts.c.id,
@@ -93,6 +97,39 @@ def _descendants(
                     further.append(name)
         frontier = further
     return found
+
+
+def with_data(database: Database, rows: Sequence[Row[Any]]) -> Mapping[int, Row[Any]]:
+    """Of each of these payouts, by its id, the one that has its beneficiary's data.
+
+    That is itself; where its data was removed, and `retry` had made it, the one that it replaces,
+    which has the same. A payout of a corrected file has data that nothing else has: it is left out.
+    """
+    found = {row.id: row for row in rows if row.purged_at is None}
+    gone = {row.id: row for row in rows if row.purged_at is not None}
+    with database.read() as connection:
+        while gone:
+            before = _before(connection, gone.values())
+            further = {each: before.get(row.id) for each, row in gone.items()}
+            met = {each: row for each, row in further.items() if row is not None}
+            found |= {each: row for each, row in met.items() if row.purged_at is None}
+            gone = {each: row for each, row in met.items() if row.purged_at is not None}
+    return found
+
+
+def _before(connection: Connection, rows: Iterable[Row[Any]]) -> Mapping[int, Row[Any]]:
+    """What each of these replaces, by its id, where `retry` has made it."""
+    made = select(batches.c.id).where(
+        batches.c.id.in_({row.batch_id for row in rows}),
+        batches.c.file_hash.startswith(RETRIED, autoescape=True),
+    )
+    by_retry = set(connection.execute(made).scalars())
+    names = {row.id: (row.account, row.replaces) for row in rows if row.batch_id in by_retry}
+    replaced: dict[_Name, Row[Any]] = {}
+    for account, some in _by_account(set(names.values())).items():
+        which = and_(payouts.c.account == account, payouts.c.reference_id.in_(some), _WAS)
+        replaced |= {_name(row): row for row in connection.execute(select(payouts).where(which))}
+    return {each: replaced[name] for each, name in names.items() if name in replaced}
 
 
 def check(connection: Connection, batch_id: str) -> None:

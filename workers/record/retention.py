@@ -22,13 +22,14 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     update,
 )
 
 from workers.clock import Clock
 from workers.record import history
 from workers.record.database import Database
-from workers.record.history import Action, Deed
+from workers.record.history import OLD_TAKEN, Action, Deed
 from workers.record.model import Actor
 from workers.record.status import FINAL, State
 from workers.record.tables import (
@@ -38,6 +39,7 @@ from workers.record.tables import (
     payouts,
     webhooks,
 )
+from workers.words import number_of
 
 PAGE_ROWS = 500
 # Between two rounds, while somebody works on what is left; and how many rounds.
@@ -162,29 +164,30 @@ class Retention:
             .group_by(batches.c.id, batches.c.file_name, batches.c.made_at)
             .order_by(batches.c.made_at, batches.c.id)
         ).all()
+        corrected = _corrected(connection)
         return [
             Standing(
                 batch_id=row.id,
                 file_name=row.file_name,
                 payouts=row.left,
                 settled_at=row.settled_at,
-                why_kept=self._why_kept(row, before),
+                why_kept=self._why_kept(row, row.corrected_by or corrected.get(row.id), before),
             )
             for row in rows
         ]
 
-    def _why_kept(self, row: Row[Any], before: datetime) -> str | None:
+    def _why_kept(self, row: Row[Any], corrected_by: str | None, before: datetime) -> str | None:
         counts = {state: int(getattr(row, f"in_{state}")) for state in State}
         held, drafts = counts[State.HELD], counts[State.DRAFT]
         going_on = sum(counts[state] for state in State if state not in FINAL) - held - drafts
         if drafts:
             return "it waits for approval"
         if going_on:
-            return f"{going_on} payouts are still open"
+            return f"{number_of(going_on, 'payout')} still open"
         if held:
-            return f"{held} payouts need a person"
-        if row.corrected_by is not None:
-            return f"batch {row.corrected_by}, which corrects it, is not finished"
+            return f"{number_of(held, 'payout')} held, for a person to decide"
+        if corrected_by is not None:
+            return f"batch {corrected_by}, which corrects it, is not finished"
         if row.put_back is not None:
             return f"account {row.put_back} was put back, and is not compared with its provider yet"
         if row.settled_at >= before:
@@ -259,6 +262,25 @@ def _is_open(batch_id: ColumnElement[str]) -> ColumnElement[bool]:
         .where(one.c.batch_id == batch_id, one.c.state.not_in(sorted(FINAL)))
         .exists()
     )
+
+
+def _corrected(connection: Connection) -> Mapping[str, str]:
+    """The batches with a line that another batch pays again right now, and that other one: a file
+    may correct lines of several batches, and is then the child of none.
+    """
+    new, old = payouts.alias("new"), payouts.alias("old")
+    rows = connection.execute(
+        select(old.c.batch_id, func.min(new.c.batch_id))
+        .select_from(
+            new.join(
+                old,
+                and_(old.c.account == new.c.account, old.c.reference_id == new.c.replaces),
+            )
+        )
+        .where(new.c.state.not_in(sorted(FINAL)), text("new.replaces <> ''"), text(OLD_TAKEN))
+        .group_by(old.c.batch_id)
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def _set_purged(connection: Connection, batch_id: str, now: datetime) -> None:

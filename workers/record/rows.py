@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row
 
-from workers.record.model import Payout
+from workers.record.model import Change, Payout
 from workers.record.money import Currency, Money
 from workers.record.status import State
 
-_MADE = ("amount", "state", "looks_first")
+_MADE = ("amount", "state", "looks_first", "untold")
+_FIELDS = frozenset(Payout.__dataclass_fields__)
 _SAME_NAMES = tuple(name for name in Payout.__dataclass_fields__ if name not in _MADE)
 
 
@@ -21,6 +23,12 @@ def payout_of(row: Row[Any]) -> Payout:
         state=State(row.state),
         **{name: getattr(row, name) for name in _SAME_NAMES},
     )
+
+
+def moved(payout: Payout, change: Change) -> Payout:
+    """The payout as a change leaves it."""
+    told = {name: value for name, value in change.values.items() if name in _FIELDS}
+    return replace(payout, untold=None, **told)
 
 
 def money_of(row: Row[Any]) -> Money:

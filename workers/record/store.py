@@ -7,44 +7,46 @@ a worker writes back names its claim; a claim that was lost meanwhile cannot wri
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    and_,
-    bindparam,
-    insert,
-    literal,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Row, and_, bindparam, select
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from workers.errors import IllegalMove, StaleState, VaultError
 from workers.record import intents, orders
 from workers.record.accounts import block, pause
-from workers.record.database import Database
-from workers.record.due import CLAIMABLE, NOW
+from workers.record.database import TEXTS, Database
+from workers.record.due import NOW, claimable
+from workers.record.groups import Groups
 from workers.record.keybook import lacking
-from workers.record.model import Order, Payout, Reply
-from workers.record.rows import payout_of
+from workers.record.model import Change, Order, Payout, Reply
+from workers.record.moves import (
+    SWEEP,
+    WORKER,
+    change_of,
+    move_all,
+    stale,
+    write,
+    write_one,
+)
+from workers.record.rows import moved, payout_of
 from workers.record.sealing import laid_out
-from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step, sources_of
-from workers.record.tables import UtcDateTime, accounts, batches, payout_events, payouts
+from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step
+from workers.record.tables import accounts, batches, payouts
 from workers.record.vault import Vault
 from workers.record.verdict import Policy, Verdict, judge, polls_on
 
 log = logging.getLogger(__name__)
 
-WORKER = "worker"
-SWEEP = "sweep"
 # What this process lacks the key for is left to others for so long.
 KEY_WAIT_S = 10
+# The database is not there, or gave up: what was to be stored may have been.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 # A payout that ends every worker that takes it must not end them for ever.
 CLAIMS_SILENT_MAX = 20
 
@@ -68,12 +70,41 @@ class Recorded:
     wait_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Claiming:
+    """A payout that is asked for."""
+
+    payout_id: int
+    policies: Mapping[str, Policy]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """An answer to a claimed payout, and what it means."""
+
+    payout: Payout
+    reply: Reply
+    verdict: Verdict
+    policy: Policy
+    now: datetime
+    # Whether this worker keeps it, to poll it soon.
+    here: bool
+
+
+_Asked = _Claiming | _Told
+
+
 class Store:
-    """The record's payouts. Every method is one transaction."""
+    """The record's payouts. Every method is one transaction, which claims and answers of many
+    threads share.
+    """
 
     def __init__(self, database: Database, vault: Vault) -> None:
         self.database = database
         self.vault = vault
+        self._may_be_taken = claimable(database)
+        self._together: Groups[_Asked] = Groups(self._carry_out)
 
     # --- claims ---
 
@@ -84,51 +115,8 @@ class Store:
         in `policies`), or the payout was held.
         The claim and the intent are one commit; if it raises, the provider must not be called.
         """
-        with self.database.write() as connection:
-            wanted = {"payout_id": payout_id, "now": now}
-            row = connection.execute(CLAIMABLE, wanted).one_or_none()
-            policy = None if row is None else policies.get(row.account)
-            if row is None or policy is None:
-                return None
-            until = now + timedelta(seconds=policy.settings.claim_s)
-            claimed = {
-                "claim_no": row.claim_no + 1,
-                "claimed_until": until,
-                "announced_until": None,
-                "claims_silent": row.claims_silent + 1,
-                # A claim that is never given back is due when it runs out.
-                "due_at": until,
-            }
-            may_at = intents.not_before(row, policy)
-            if may_at is not None and now < may_at:
-                later = {**_GIVEN_BACK, "due_at": may_at}
-                _move(connection, row, (), later, actor=WORKER, now=now)
-                return None
-            claim, broken = self._opened(row)
-            if broken and (key := lacking(connection, self.vault)):
-                log.error("payout left to others", extra={"reason": f"no key {key} here"})
-                later = {**_GIVEN_BACK, "due_at": now + timedelta(seconds=KEY_WAIT_S)}
-                _move(connection, row, (), later, actor=WORKER, now=now)
-                return None
-            broken = broken or intents.why_held(row, policy, now)
-            if row.state == State.PAID and broken:
-                # It is settled; nobody watches it any more.
-                _move(connection, row, (), _GIVEN_BACK, actor=WORKER, now=now)
-                return None
-            if row.state != State.QUEUED and claim is not None and not broken:
-                row = _move(connection, row, (), claimed, actor=WORKER, now=now)
-                return Claim(payout_of(row), claim.order)
-            if claim is None or broken:
-                held = [(State.HELD, broken or "")]
-                kept = {**_GIVEN_BACK, **intents.doubted(row, now)}
-                _move(connection, row, held, kept, actor=WORKER, now=now)
-                return None
-            looks_first = intents.looks_first(row, policy)
-            intent = {**claimed, **intents.intent(row, policy, now)}
-            moves = [(State.CREATING, f"intent to create, attempt {row.attempts + 1}")]
-            row = _move(connection, row, moves, intent, actor=WORKER, now=now)
-            payout = replace(payout_of(row), looks_first=looks_first)
-            return Claim(payout, replace(claim.order, key_no=row.key_no))
+        claim: Claim | None = self._together.take_part(_Claiming(payout_id, policies, now))
+        return claim
 
     def record(
         self,
@@ -162,35 +150,100 @@ class Store:
             doubted_at = verdict.changes.get("doubted_at", payout.doubted_at)
             payout = replace(payout, doubted_at=doubted_at)
             return Recorded(payout, verdict.next_step, verdict.wait_s)
-        with self.database.write() as connection:
-            verdict = _with_intent(connection, payout, verdict, policy, now)
-            changes = dict(verdict.changes)
-            if verdict.next_step is None and not here:
-                due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
-                changes |= {**_GIVEN_BACK, "due_at": due_at}
-            changes["claims_silent"] = 0
-            row = _fenced(connection, payout)
-            row = _move(
-                connection,
-                row,
-                verdict.moves,
-                changes,
-                actor=WORKER,
-                now=now,
-                code=reply.code,
-            )
-            if verdict.next_step is Step.PROCESS:
-                _note(connection, row, f"intent to release, number {row.releases}", now=now)
-            if reply.warning is not None and not verdict.moves:
-                _note(connection, row, f"warning: {reply.warning}", now=now, code=reply.code)
-            if reply.account_fault is not None:
-                kind = "balance" if reply.low_balance else "fault"
-                pause(connection, payout.account, kind, reply.account_fault, now)
-            elif reply.retry_after_s is not None and reply.code == "429":
-                blocked_until = now + timedelta(seconds=reply.retry_after_s)
-                block(connection, payout.account, blocked_until)
-        next_step = Step.POLL if here else verdict.next_step
-        return Recorded(payout_of(row), next_step, verdict.wait_s)
+        told = _Told(payout, reply, verdict, policy, now, here=here)
+        if here and reply.warning is None and _would_be_said_again(payout, verdict):
+            change, recorded = _meant(told)
+            return replace(recorded, payout=replace(recorded.payout, untold=change))
+        stored: Recorded = self._together.take_part(told)
+        return stored
+
+    def _carry_out(self, asked: Sequence[_Asked]) -> Sequence[Any]:
+        """What became of each, all in one transaction; alone, if one of them cannot be stored."""
+        try:
+            return self._carry_out_as_one(asked)
+        except DATABASE_AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is raised for the one whose it is
+            if len(asked) == 1:
+                return [error]
+            return [result for one in asked for result in self._carry_out([one])]
+
+    def _carry_out_as_one(self, asked: Sequence[_Asked]) -> Sequence[Any]:
+        with self.database.write(by_key=True) as connection:
+            open_ones: dict[tuple[str, str], bool] = {}
+            planned: list[tuple[Change | None, Any]] = []
+            rows = self._claimable(connection, [one for one in asked if isinstance(one, _Claiming)])
+            for one in asked:
+                try:
+                    if isinstance(one, _Told):
+                        planned.append(_planned(connection, one, open_ones))
+                    else:
+                        # Whoever comes second with the same message finds nothing.
+                        row = rows.pop(one.payout_id, None)
+                        planned.append(self._taken(connection, row, one))
+                except (IllegalMove, VaultError) as error:
+                    planned.append((None, error))
+            written = write(connection, [change for change, _ in planned if change is not None])
+            results = []
+            for one, (change, result) in zip(asked, planned, strict=True):
+                if change is not None and change.payout_id not in written:
+                    results.append(stale(change))
+                    continue
+                results.append(result)
+                if change is not None and isinstance(one, _Told):
+                    _tell_account(connection, one)
+        return results
+
+    def _claimable(self, connection: Connection, asked: Sequence[_Claiming]) -> dict[int, Row[Any]]:
+        if not asked:
+            return {}
+        ids = json.dumps([one.payout_id for one in asked])
+        now = max(one.now for one in asked)
+        rows = connection.execute(self._may_be_taken, {TEXTS: ids, "now": now})
+        return {row.id: row for row in rows}
+
+    def _taken(
+        self, connection: Connection, row: Row[Any] | None, asked: _Claiming
+    ) -> tuple[Change | None, Claim | None]:
+        """What is to become of a payout that may be taken, and the claim to it."""
+        policy = None if row is None else asked.policies.get(row.account)
+        if row is None or policy is None:
+            return None, None
+        now = asked.now
+        may_at = intents.not_before(row, policy)
+        if may_at is not None and now < may_at:
+            return _given_back(row, now, due_at=may_at), None
+        claim, broken = self._opened(row)
+        if broken and (key := lacking(connection, self.vault)):
+            log.error("payout left to others", extra={"reason": f"no key {key} here"})
+            return _given_back(row, now, due_at=now + timedelta(seconds=KEY_WAIT_S)), None
+        broken = broken or intents.why_held(row, policy, now)
+        if row.state == State.PAID and broken:
+            # It is settled; nobody watches it any more.
+            return _given_back(row, now), None
+        if claim is None or broken:
+            held = [(State.HELD, broken or "")]
+            kept = {**_GIVEN_BACK, **intents.doubted(row, now)}
+            return change_of(row, held, kept, actor=WORKER, now=now), None
+        until = now + timedelta(seconds=policy.settings.claim_s)
+        claimed: dict[str, Any] = {
+            "claim_no": row.claim_no + 1,
+            "claimed_until": until,
+            "announced_until": None,
+            "claims_silent": row.claims_silent + 1,
+            # A claim that is never given back is due when it runs out.
+            "due_at": until,
+        }
+        moves: list[tuple[State, str]] = []
+        if row.state == State.QUEUED:
+            claimed |= intents.intent(row, policy, now)
+            moves = [(State.CREATING, f"intent to create, attempt {row.attempts + 1}")]
+        change = change_of(row, moves, claimed, actor=WORKER, now=now)
+        payout = moved(claim.payout, change)
+        if row.state != State.QUEUED:
+            return change, Claim(payout, claim.order)
+        payout = replace(payout, looks_first=intents.looks_first(row, policy))
+        return change, Claim(payout, replace(claim.order, key_no=row.key_no))
 
     def waiting_order(self, account: str) -> Order | None:
         """The order that has waited longest in an account, to ask its provider about."""
@@ -221,6 +274,7 @@ class Store:
         with self.database.write() as connection:
             locked = _DEAD.with_for_update(skip_locked=True)
             rows = connection.execute(locked, {"now": now}).all()
+            changes = []
             for row in rows:
                 # The new claim number fences off a worker that was only asleep.
                 fence = {
@@ -230,7 +284,8 @@ class Store:
                     "doubted_at": row.doubted_at or now,
                 }
                 moves = [(State.UNKNOWN, "its worker was not heard of again")]
-                _move(connection, row, moves, fence, actor=SWEEP, now=now)
+                changes.append(change_of(row, moves, fence, actor=SWEEP, now=now))
+            write(connection, changes)
         return len(rows)
 
     # --- people ---
@@ -265,7 +320,9 @@ class Store:
         if target is State.QUEUED:
             changes |= intents.anew(row, now)
         moves = [(target, f"decided: {reason}")]
-        return payout_of(_move(connection, row, moves, changes, actor=actor, now=now))
+        change = change_of(row, moves, changes, actor=actor, now=now)
+        write_one(connection, change)
+        return moved(payout_of(row), change)
 
     # --- whole batches, inside the transaction of the decision ---
 
@@ -318,14 +375,6 @@ class Store:
 
 
 # Statements are built once: their text is derived from them only at their first use.
-_IS_MINE = and_(
-    payouts.c.id == bindparam("payout_id"),
-    payouts.c.claim_no == bindparam("mine"),
-    payouts.c.state == bindparam("here"),
-)
-_MINE = select(payouts).where(_IS_MINE).with_for_update()
-_MOVE = update(payouts).where(_IS_MINE).returning(payouts)
-_EVENT = insert(payout_events)
 _DEAD = select(payouts).where(
     payouts.c.due_at <= NOW, payouts.c.state == State.CREATING, payouts.c.claimed_until < NOW
 )
@@ -343,139 +392,87 @@ _COUNTED_ONLY = frozenset({"polls", "provider_status", "provider_payout_id"})
 _GIVEN_BACK: Mapping[str, Any] = {"claimed_until": None, "announced_until": None, "due_at": None}
 
 
-def _fenced(connection: Connection, payout: Payout) -> Row[Any]:
-    """The claimed payout's row, if the claim is still ours.
-
-    Raises:
-        StaleState: it is not.
-    """
-    mine = {"payout_id": payout.id, "mine": payout.claim_no, "here": payout.state}
-    row = connection.execute(_MINE, mine).one_or_none()
-    if row is None:
-        raise StaleState(f"payout {payout.reference_id}: claim {payout.claim_no} was lost")
-    return row
-
-
 def _is_open(connection: Connection, payout: Payout) -> bool:
     """Whether neither a person nor the account has stopped sending."""
     wanted = {"batch_id": payout.batch_id, "account": payout.account}
     return connection.execute(_MAY_SEND, wanted).one_or_none() is not None
 
 
-def _with_intent(
-    connection: Connection, payout: Payout, verdict: Verdict, policy: Policy, now: datetime
+def _given_back(row: Row[Any], now: datetime, *, due_at: datetime | None = None) -> Change:
+    return change_of(row, (), {**_GIVEN_BACK, "due_at": due_at}, actor=WORKER, now=now)
+
+
+def _would_be_said_again(payout: Payout, verdict: Verdict) -> bool:
+    """Whether a crash could lose no more of an answer than the next read brings back: that a payout
+    which the provider is known to have is under way. It is stored with the next answer.
+    """
+    at_provider = payout.state in (State.CREATED, State.PROCESSING)
+    return at_provider and all(target is State.PROCESSING for target, _ in verdict.moves)
+
+
+def _planned(
+    connection: Connection, told: _Told, open_ones: dict[tuple[str, str], bool]
+) -> tuple[Change, Recorded]:
+    """What an answer changes, and what the worker is to do then.
+
+    Args:
+        open_ones: which batches and accounts were found to let payouts be sent, in this
+            transaction.
+    """
+    payout, verdict = told.payout, told.verdict
+    if verdict.next_step is Step.PROCESS:
+        key = (payout.batch_id, payout.account)
+        if key not in open_ones:
+            open_ones[key] = _is_open(connection, payout)
+        verdict = _with_release(payout, verdict, told.policy, told.now, is_open=open_ones[key])
+    elif verdict.next_step is Step.CREATE:
+        verdict = _not_sent(payout, verdict)
+    return _meant(replace(told, verdict=verdict))
+
+
+def _meant(told: _Told) -> tuple[Change, Recorded]:
+    """What an answer changes, with a verdict that holds as it stands."""
+    payout, reply, verdict, now = told.payout, told.reply, told.verdict, told.now
+    changes = dict(verdict.changes)
+    if verdict.next_step is None and not told.here:
+        due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
+        changes |= {**_GIVEN_BACK, "due_at": due_at}
+    changes["claims_silent"] = 0
+    notes: list[tuple[str, str | None]] = []
+    if verdict.next_step is Step.PROCESS:
+        notes.append((f"intent to release, number {changes['releases']}", None))
+    if reply.warning is not None and not verdict.moves:
+        notes.append((f"warning: {reply.warning}", reply.code))
+    change = change_of(
+        payout, verdict.moves, changes, actor=WORKER, now=now, code=reply.code, notes=notes
+    )
+    next_step = Step.POLL if told.here else verdict.next_step
+    return change, Recorded(moved(payout, change), next_step, verdict.wait_s)
+
+
+def _tell_account(connection: Connection, told: _Told) -> None:
+    """Stop or slow the whole account down, where the answer asks for it."""
+    account, reply, now = told.payout.account, told.reply, told.now
+    if reply.account_fault is not None:
+        kind = "balance" if reply.low_balance else "fault"
+        pause(connection, account, kind, reply.account_fault, now)
+    elif reply.retry_after_s is not None and reply.code == "429":
+        block(connection, account, now + timedelta(seconds=reply.retry_after_s))
+
+
+def _not_sent(payout: Payout, verdict: Verdict) -> Verdict:
+    """A second create that was allowed, but sending is stopped."""
+    stopped = (State.QUEUED, "not sent: its batch or account was stopped")
+    excused = {"attempts_excused": payout.attempts_excused + 1}
+    return Verdict(moves=(stopped,), changes={**verdict.changes, **excused}, wait_s=0)
+
+
+def _with_release(
+    payout: Payout, verdict: Verdict, policy: Policy, now: datetime, *, is_open: bool
 ) -> Verdict:
-    """Add the intent to release; or put it off, or a second create, where sending is stopped."""
-    if verdict.next_step is Step.CREATE:
-        stopped = (State.QUEUED, "not sent: its batch or account was stopped")
-        excused = {"attempts_excused": payout.attempts_excused + 1}
-        return Verdict(moves=(stopped,), changes={**verdict.changes, **excused}, wait_s=0)
-    if verdict.next_step is not Step.PROCESS:
-        return verdict
-    if not _is_open(connection, payout):
+    """Add the intent to release; or put it off, where sending is stopped."""
+    if not is_open:
         wait_s = policy.settings.poll_max_s
         return Verdict(moves=verdict.moves, changes=verdict.changes, wait_s=wait_s)
     intent = {"releases": payout.releases + 1, "released_at": now}
-    return Verdict(
-        moves=verdict.moves,
-        changes={**verdict.changes, **intent},
-        next_step=Step.PROCESS,
-        wait_s=0,
-    )
-
-
-def _move(
-    connection: Connection,
-    row: Row[Any],
-    moves: Sequence[tuple[State, str]],
-    changes: Mapping[str, Any],
-    *,
-    actor: str,
-    now: datetime,
-    code: str | None = None,
-) -> Row[Any]:
-    """The one writer of states: one guarded UPDATE and one event a move. Without moves, the
-    changes alone.
-
-    Raises:
-        IllegalMove: the table of states has no such arrow.
-        StaleState: the row has changed since it was read.
-    """
-    source = State(row.state)
-    events = []
-    for target, cause in moves:
-        if source not in sources_of(target) or (source is State.HELD and actor in (WORKER, SWEEP)):
-            raise IllegalMove(f"payout {row.reference_id}: {source} to {target} ({cause})")
-        events.append(
-            {
-                "payout_id": row.id,
-                "at": now,
-                "from_state": source,
-                "to_state": target,
-                "cause": cause,
-                "actor": actor,
-                "provider_code": code,
-            }
-        )
-        source = target
-    values = {**changes, "state": source} if moves else changes
-    guard = {"payout_id": row.id, "mine": row.claim_no, "here": row.state}
-    moved = connection.execute(_MOVE, {**values, **guard}).one_or_none()
-    if moved is None:
-        raise StaleState(f"payout {row.reference_id} is no longer {row.state}")
-    if events:
-        connection.execute(_EVENT, events)
-    return moved
-
-
-def move_all(
-    connection: Connection,
-    rows: ColumnElement[bool],
-    move: Move,
-    changes: Mapping[str, Any],
-    *,
-    actor: str,
-    now: datetime,
-) -> int:
-    """`_move` for many rows at once: the same guard, the same events; the number moved.
-
-    Raises:
-        IllegalMove: the table of states has no such arrow.
-    """
-    if move.source not in sources_of(move.target):
-        raise IllegalMove(f"{move.source} to {move.target}")
-    which = and_(rows, payouts.c.state == move.source)
-    event = select(
-        payouts.c.id,
-        bindparam("at", now, UtcDateTime()),
-        literal(move.source.value),
-        literal(move.target.value),
-        literal(move.when),
-        literal(actor),
-    ).where(which)
-    names = ["payout_id", "at", "from_state", "to_state", "cause", "actor"]
-    connection.execute(insert(payout_events).from_select(names, event))
-    return connection.execute(
-        update(payouts).where(which).values({**changes, "state": move.target})
-    ).rowcount
-
-
-def _note(
-    connection: Connection,
-    row: Row[Any],
-    cause: str,
-    *,
-    now: datetime,
-    code: str | None = None,
-) -> None:
-    """Journal something that moves nothing."""
-    event = {
-        "payout_id": row.id,
-        "at": now,
-        "from_state": row.state,
-        "to_state": row.state,
-        "cause": cause,
-        "actor": WORKER,
-        "provider_code": code,
-    }
-    connection.execute(_EVENT, [event])
+    return replace(verdict, changes={**verdict.changes, **intent}, wait_s=0)

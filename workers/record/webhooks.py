@@ -12,14 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     Connection,
     Row,
     and_,
     bindparam,
     delete,
-    exists,
     func,
     or_,
     select,
@@ -34,7 +32,7 @@ from workers.record.model import Notice
 from workers.record.money import Money
 from workers.record.rows import money_of
 from workers.record.status import MAYBE_SENT, State
-from workers.record.tables import UtcDateTime, payouts, webhooks
+from workers.record.tables import REFERENCE_TAKEN, UtcDateTime, payouts, webhooks
 from workers.record.vault import Vault
 
 # News that comes before our own answer waits so long for its payout to be known.
@@ -198,13 +196,22 @@ def place_of(account: str, key: str) -> str:
     return f"delivery {key} to {account}"
 
 
-def _payout_by(column: Column[Any], told: Column[Any], *more: ColumnElement[bool]) -> Any:
-    return exists().where(payouts.c.account == webhooks.c.account, column == told, *more)
+def _has_payout(told: ColumnElement[bool], *more: ColumnElement[bool]) -> ColumnElement[bool]:
+    # One is enough. Said so, it is looked up for each delivery by an index; an EXISTS may be
+    # answered by going through all payouts there are.
+    return (
+        select(payouts.c.id)
+        .where(payouts.c.account == webhooks.c.account, told, *more)
+        .limit(1)
+        .scalar_subquery()
+        .is_not(None)
+    )
 
 
-_SAME_ID = (payouts.c.provider_payout_id, webhooks.c.provider_payout_id)
-_SAME_REFERENCE = (payouts.c.reference_id, webhooks.c.reference_id)
-_HAS_PAYOUT = or_(_payout_by(*_SAME_ID), _payout_by(*_SAME_REFERENCE))
+_SAME_ID = payouts.c.provider_payout_id == webhooks.c.provider_payout_id
+# What was withdrawn before any send has a reference id that no provider knows.
+_SAME_REFERENCE = and_(payouts.c.reference_id == webhooks.c.reference_id, REFERENCE_TAKEN)
+_HAS_PAYOUT = or_(_has_payout(_SAME_ID), _has_payout(_SAME_REFERENCE))
 _FREE = or_(payouts.c.claimed_until.is_(None), payouts.c.claimed_until <= NOW)
 # Those that can be applied now: their payout is nobody's, or they have waited for it in vain.
 _RIPE = (
@@ -212,8 +219,8 @@ _RIPE = (
     .where(
         webhooks.c.pending,
         or_(
-            _payout_by(*_SAME_ID, _FREE),
-            _payout_by(*_SAME_REFERENCE, _FREE),
+            _has_payout(_SAME_ID, _FREE),
+            _has_payout(_SAME_REFERENCE, _FREE),
             and_(~_HAS_PAYOUT, webhooks.c.received_at <= bindparam("early", type_=UtcDateTime())),
         ),
     )
@@ -231,7 +238,7 @@ def _matches(account: str, notice: Notice | Row[Any]) -> Any:
     if notice.provider_payout_id is not None:
         named.append(payouts.c.provider_payout_id == notice.provider_payout_id)
     if notice.reference_id is not None:
-        named.append(payouts.c.reference_id == notice.reference_id)
+        named.append(and_(payouts.c.reference_id == notice.reference_id, REFERENCE_TAKEN))
     return and_(payouts.c.account == account, or_(*named))
 
 

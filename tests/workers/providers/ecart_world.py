@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx
 
+from tests.carriers import answered_by
 from workers.providers.ecart import Ecart, EcartConfig
 from workers.providers.port import Delivery, Order, Reply
 from workers.providers.tokens import OwnTokens
-from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 REFERENCE = "po-2031-000017"
@@ -88,7 +88,7 @@ def adapter(
 ) -> tuple[Ecart, Server]:
     server = Server(list(answers) or [httpx.Response(500)], list(token_answers))
     settings = config(**changes)
-    transport = Transport(settings.base_url, transport=httpx.MockTransport(server))
+    transport = answered_by(server, settings.base_url)
     return Ecart(settings, transport, OwnTokens()), server
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 
+from tests.carriers import answered_by
 from workers.providers.echelon import Echelon, EchelonConfig
 from workers.providers.port import Order, Reply
 from workers.providers.tokens import Fetch, Token
-from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 REFERENCE = "PO-2031-000017"
@@ -108,7 +108,7 @@ def adapter(
 ) -> tuple[Echelon, Server]:
     server = Server(list(answers) or [httpx.Response(500)], list(tokens) or [token_answer()])
     settings = config(**changes)
-    transport = Transport(settings.base_url, transport=httpx.MockTransport(server))
+    transport = answered_by(server, settings.base_url)
     return Echelon(settings, transport, keeper or Keeper()), server
 
 

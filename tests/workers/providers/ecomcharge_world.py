@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
+from tests.carriers import answered_by
 from workers.providers.ecomcharge import EComCharge
 from workers.providers.ecomcharge_config import EComChargeConfig
 from workers.providers.port import Delivery, Order, Reply
-from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 REFERENCE = "b7e1-item-000042"
@@ -79,7 +79,7 @@ def cards(**changes: Any) -> dict[str, Any]:
 def adapter(*answers: Answering, **changes: Any) -> tuple[EComCharge, Server]:
     server = Server(list(answers) or [httpx.Response(500)])
     settings = config(**changes)
-    transport = Transport(settings.base_url, transport=httpx.MockTransport(server))
+    transport = answered_by(server, settings.base_url)
     return EComCharge(settings, transport), server
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 
+from tests.carriers import answered_by
 from workers.providers.etpay import ETpay, ETpayConfig
 from workers.providers.etpay_words import Reader
 from workers.providers.port import Order, Reply
 from workers.providers.tokens import OwnTokens
-from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 REFERENCE = "po-2031-000017"
@@ -83,7 +83,7 @@ def adapter(
 ) -> tuple[ETpay, Server]:
     server = Server(list(answers) or [httpx.Response(500)], logins or [login()])
     settings = config(**changes)
-    transport = Transport(settings.base_url, transport=httpx.MockTransport(server))
+    transport = answered_by(server, settings.base_url)
     return ETpay(settings, transport, OwnTokens()), server
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
+from tests.carriers import answered_by
 from workers.providers.payelata import Payelata, PayelataConfig
 from workers.providers.port import Order, Reply
-from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 REFERENCE = "b7e1-item-000042"
@@ -65,9 +65,7 @@ def config(**changes: Any) -> PayelataConfig:
 def adapter(*answers: Answering, **changes: Any) -> tuple[Payelata, Server]:
     server = Server(list(answers) or [httpx.Response(500)])
     settings = config(**changes)
-    return Payelata(
-        settings, Transport(settings.base_url, transport=httpx.MockTransport(server))
-    ), server
+    return Payelata(settings, answered_by(server, settings.base_url)), server
 
 
 def order(**changes: Any) -> Order:

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.carriers import answered_by
 from tests.workers.providers.ecart_world import EMAIL, MXN, Server, config, jwt, order, payout
 from workers.providers import ecart_words as words
 from workers.providers import wire
 from workers.providers.ecart import Ecart
 from workers.providers.port import Reply
 from workers.providers.tokens import Fetch, Token
-from workers.providers.transport import Answer, Transport
+from workers.providers.transport import Answer
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome
 
@@ -227,7 +228,7 @@ def fetch(token: str, **changes: Any) -> datetime:
     given = [httpx.Response(200, json={"token": token})]
     server = Server([httpx.Response(200, json=payout())], given)
     given_settings = config(**changes)
-    transport = Transport(given_settings.base_url, transport=httpx.MockTransport(server))
+    transport = answered_by(server, given_settings.base_url)
     Ecart(given_settings, transport, Keeping()).create(order())
     assert server.asked[0].headers["authorization"] == token
     assert token not in repr(kept)

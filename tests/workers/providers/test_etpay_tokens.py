@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.carriers import OverHttpx
 from tests.workers.providers.etpay_world import (
     ACCESS,
     API_TOKEN,
@@ -43,10 +44,14 @@ class Kept:
         return self.texts.pop(0)
 
 
+def calling(transport: httpx.BaseTransport) -> Transport:
+    return Transport("https://api.example.test", carrier=OverHttpx(transport))
+
+
 def with_tokens(tokens: Kept, *answers: Answering) -> ETpay:
     answering = iter(answers)
     transport = httpx.MockTransport(lambda _: next(answering))
-    return ETpay(config(), Transport("https://api.example.test", transport=transport), tokens)
+    return ETpay(config(), calling(transport), tokens)
 
 
 def test_one_login_serves_many_calls() -> None:
@@ -117,9 +122,7 @@ def test_a_token_is_used_until_shortly_before_its_end(told: Any, usable_s: int) 
             return fetched[0].text
 
     transport = httpx.MockTransport(lambda r: login(ends=told) if "login" in r.url.path else one())
-    ETpay(config(), Transport("https://api.example.test", transport=transport), Fetched()).create(
-        order()
-    )
+    ETpay(config(), calling(transport), Fetched()).create(order())
     assert fetched == [Token(ACCESS, NOW + timedelta(seconds=usable_s))]
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.carriers import answered_by
 from workers.errors import AccountFault, ProviderUnreachable
 from workers.providers.payelata import Payelata, PayelataConfig
 from workers.providers.payelata_services import amounts_to_ask, usable_pattern
 from workers.providers.port import Service
-from workers.providers.transport import Transport
 from workers.record.money import Currency, Money
 
 USD, JPY = Currency.of("USD"), Currency.of("JPY")
@@ -33,7 +33,7 @@ def adapter(handler: Callable[[httpx.Request], httpx.Response], **changes: Any) 
             **changes,
         }
     )
-    return Payelata(config, Transport(config.base_url, transport=httpx.MockTransport(handler)))
+    return Payelata(config, answered_by(handler, config.base_url))
 
 
 def listed(code: str, **attributes: Any) -> dict[str, Any]:

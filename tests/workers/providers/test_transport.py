@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
-import httpcore
 import httpx
 import pytest
 
@@ -27,8 +26,8 @@ from tests.workers.providers.socket_world import (
     serving,
 )
 from workers.providers import transport as transport_module
+from workers.providers.connection import BODY_BYTES_MAX
 from workers.providers.transport import (
-    BODY_BYTES_MAX,
     IDLE_S_MAX,
     NOT_SENT_ERRORS,
     Answer,
@@ -317,27 +316,3 @@ def test_an_error_is_not_sent_only_if_it_cannot_have_been(kind: type[httpx.HTTPE
     error = kind.__new__(kind)
     expected = Outcome.NOT_SENT if kind in DECIDED_NOT_SENT else Outcome.UNKNOWN
     assert (lost(error).outcome, lost(error).code) == (expected, kind.__name__)
-
-
-CORE = {
-    kind
-    for kind in vars(httpcore).values()
-    if isinstance(kind, type) and issubclass(kind, Exception)
-}
-
-
-@pytest.mark.parametrize("kind", sorted(CORE, key=str))
-def test_errors_of_httpcore_become_httpxs_of_the_same_name(
-    kind: type[Exception], connecting: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # One that httpx has no name for is httpcore's own affair, and counts as perhaps sent.
-    expected = getattr(httpx, kind.__name__, httpx.TransportError)
-    assert (expected is httpx.TransportError) is (kind is httpcore.ConnectionNotAvailable)
-
-    def fail(*_: Any) -> Any:
-        raise kind("x")
-
-    monkeypatch.setattr(httpcore.ConnectionPool, "handle_request", fail)
-    answer = connecting("http://127.0.0.1:9").call("GET", "/")
-    assert isinstance(answer, Lost)
-    assert answer.code == expected.__name__

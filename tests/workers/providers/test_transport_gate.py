@@ -18,7 +18,8 @@ from tests.workers.providers.socket_world import (
     response,
     serving,
 )
-from workers.providers.transport import BODY_BYTES_MAX, Lost, Paced, class_of, lost
+from workers.providers.connection import BODY_BYTES_MAX
+from workers.providers.transport import Lost, Paced, class_of, lost
 from workers.record.status import Outcome
 
 __all__ = ["connecting", "serving"]

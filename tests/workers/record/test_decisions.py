@@ -405,9 +405,13 @@ def test_a_proposal_counts_for_no_later_time_that_the_payout_is_held(record: Rec
     (one,) = record.queue(order())
     record.held(one)
     resolve(record, one, State.PAID, ANN)
+    batch_id = record.row(one).batch_id
+    assert len(record.batches.proposals(batch_id)) == 1
     record.settle(one, State.UNKNOWN)
+    assert record.batches.proposals(batch_id) == []
     record.answer(record.take(one), Step.LOOK_UP, Outcome.EXISTS)
     assert record.state(one) is State.HELD
+    assert record.batches.proposals(batch_id) == []
     assert resolve(record, one, State.PAID, BOB) == Resolution(State.HELD, None)
 
 

@@ -155,3 +155,32 @@ def test_a_batch_that_is_not_stored_has_no_history(record: Record) -> None:
     record.sql("DELETE FROM batch_events WHERE batch_id = :id", id=batch_id)
     with record.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM batch_events").scalar_one() == 0
+
+
+def test_a_file_that_corrects_lines_of_several_batches_has_the_makers_of_all(
+    record: Record,
+) -> None:
+    first = save(record, [order(reference_id="A"), order()], ANN)
+    second = save(record, [order(reference_id="B")], BOB)
+    record.sql("UPDATE payouts SET state = 'failed' WHERE reference_id IN ('A', 'B')")
+    # Of one of them, in turn, lines are paid again for the second time.
+    third = save(record, [order(reference_id="A2", replaces="A")], CHECKER)
+    record.sql("UPDATE payouts SET state = 'failed' WHERE reference_id = 'A2'")
+    both = [order(reference_id="A3", replaces="A2"), order(reference_id="B2", replaces="B")]
+    fourth = save(record, both, MAKER)
+    assert fourth.child_of is None
+    assert makers(record, fourth) == {"ann", "bob", "checker", "maker"}
+    for actor in (ANN, BOB, CHECKER):
+        with pytest.raises(ApprovalRefused, match="or pays again what"):
+            approve(record, fourth, actor)
+    assert approve(record, fourth, Actor("dora", "there"))
+    # Each of their histories tells of it, and theirs alone.
+    told = {
+        batch.id: [deed.note for deed in History(record.database).of(batch.id)][-1]
+        for batch in (first, second, third)
+    }
+    assert told == {
+        first.id: f"as batch {third.id}",
+        second.id: f"as batch {fourth.id}",
+        third.id: f"as batch {fourth.id}",
+    }

@@ -195,6 +195,12 @@ def corrected(record: Record, ids: list[int]) -> None:
     record.sql("UPDATE batches SET child_of = :parent WHERE id = :id", parent=parent, id=child)
 
 
+def corrected_with_others(record: Record, ids: list[int]) -> None:
+    """A file that corrects lines of several batches is the child of none."""
+    again = order(replaces=record.row(ids[0]).reference_id)
+    stored(record.batches, [again], now=record.clock.now())
+
+
 def _bound(record: Record, days: int) -> Any:
     at = record.clock.now() - timedelta(days=days)
     return at if not record.database.is_sqlite else at.replace(tzinfo=None).isoformat(" ")
@@ -207,13 +213,14 @@ _PURGES = select(batch_events).where(batch_events.c.action.in_(["purging", "purg
     ("change", "why"),
     [
         (draft, "it waits for approval"),
-        *((state(name), "1 payouts are still open") for name in ("queued", "unknown", "creating")),
-        *((state(name), "1 payouts are still open") for name in ("created", "processing")),
-        (state("held"), "1 payouts need a person"),
+        *((state(name), "1 payout still open") for name in ("queued", "unknown", "creating")),
+        *((state(name), "1 payout still open") for name in ("created", "processing")),
+        (state("held"), "1 payout held, for a person to decide"),
         (young, "the same payments are looked for until"),
         (watched, "money that comes back is looked for until"),
         (put_back, "account main was put back"),
         (corrected, "which corrects it, is not finished"),
+        (corrected_with_others, "which corrects it, is not finished"),
     ],
 )
 def test_what_is_still_needed_is_kept_and_told_why(record: Record, change: Any, why: str) -> None:

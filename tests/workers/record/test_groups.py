@@ -1,0 +1,108 @@
+"""Threads that share a transaction: each gets its own answer, whatever becomes of others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.batches.cli_world import until
+from workers.record.groups import GROUP_MAX, Groups
+
+S_MAX = 30
+
+
+class Storing:
+    """What carries groups out: the first waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.may_go_on = threading.Event()
+        self.together = Groups(self.carry_out)
+
+    def carry_out(self, asked: Sequence[int]) -> Sequence[Any]:
+        self.groups.append(list(asked))
+        if len(self.groups) == 1:
+            assert self.may_go_on.wait(S_MAX)
+        if 13 in asked:
+            raise LookupError("all of them")
+        return [ValueError(one) if one == 7 else one * 2 for one in asked]
+
+    @property
+    def waiting(self) -> int:
+        return len(self.together._waiting)
+
+
+@pytest.fixture
+def storing() -> Storing:
+    return Storing()
+
+
+def begun(storing: Storing, pool: ThreadPoolExecutor, *others: int) -> list[Future[Any]]:
+    """The first is being carried out, and the others wait."""
+    first = pool.submit(storing.together.take_part, 1)
+    until(lambda: storing.groups == [[1]], limit_s=S_MAX)
+    rest = [pool.submit(storing.together.take_part, one) for one in others]
+    until(lambda: storing.waiting == len(others), limit_s=S_MAX)
+    storing.may_go_on.set()
+    return [first, *rest]
+
+
+def test_what_came_meanwhile_is_carried_out_as_one(storing: Storing) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        given = [each.result(S_MAX) for each in begun(storing, pool, *range(20, 29))]
+    assert given == [2, *(2 * one for one in range(20, 29))]
+    assert [sorted(group) for group in storing.groups] == [[1], list(range(20, 29))]
+
+
+def test_an_error_of_one_is_its_own(storing: Storing) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        first, good, bad = begun(storing, pool, 5, 7)
+        assert (first.result(S_MAX), good.result(S_MAX)) == (2, 10)
+        with pytest.raises(ValueError, match="7"):
+            bad.result(S_MAX)
+
+
+def test_an_error_of_the_group_is_everyones_and_the_next_group_goes_on(storing: Storing) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        first, *failed = begun(storing, pool, 12, 13, 14)
+        assert first.result(S_MAX) == 2
+        for each in failed:
+            with pytest.raises(LookupError):
+                each.result(S_MAX)
+        assert pool.submit(storing.together.take_part, 3).result(S_MAX) == 6
+
+
+def test_one_alone_is_carried_out_at_once_and_alone() -> None:
+    storing = Storing()
+    storing.may_go_on.set()
+    assert [storing.together.take_part(one) for one in (1, 2, 3)] == [2, 4, 6]
+    assert storing.groups == [[1], [2], [3]]
+
+
+def test_a_group_has_its_limit(storing: Storing) -> None:
+    many = range(100, 100 + GROUP_MAX + 5)
+    with ThreadPoolExecutor(len(many) + 1) as pool:
+        given = {each.result(S_MAX) for each in begun(storing, pool, *many)}
+    assert given == {2, *(2 * one for one in many)}
+    assert [len(group) for group in storing.groups] == [1, GROUP_MAX, 5]
+
+
+def test_whoever_dies_leading_does_not_take_the_others_along() -> None:
+    class Died(BaseException):
+        pass
+
+    dying = [Died()]
+
+    def carry_out(asked: Sequence[int]) -> Sequence[int]:
+        if dying:
+            raise dying.pop()
+        return asked
+
+    together = Groups(carry_out)
+    with pytest.raises(Died):
+        together.take_part(1)
+    assert together.take_part(2) == 2
