@@ -19,12 +19,8 @@ from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
 
-from celery.worker import WorkController
-from celery.worker import state as worker_state
-
 from batches.sandbox import Sandbox
-from workers import sweep, tasks
-from workers.app import app
+from workers import sweep
 from workers.errors import PaybatchError
 from workers.logs import LogFormat, log_to
 from workers.record.accounts import Pause
@@ -117,6 +113,12 @@ class EmbeddedWorker:
     """A Celery worker in this process, with the sweep beside it."""
 
     def __init__(self, opened: Opened) -> None:
+        # Most commands pay nothing, and Celery takes a quarter of the time in which they start.
+        from celery.worker import state  # noqa: PLC0415
+
+        from workers import tasks  # noqa: PLC0415
+
+        self._tasks, self._state = tasks, state
         self._runtime = runtime = opened.runtime
         self._sandbox = opened.sandbox
         self._ready = threading.Event()
@@ -126,7 +128,7 @@ class EmbeddedWorker:
         self._threads = max(1, min(THREADS_MAX, in_flight))
 
     def __enter__(self) -> EmbeddedWorker:
-        tasks.use(self._runtime)
+        self._tasks.use(self._runtime)
         # Messages of an earlier process died with it: what they announced is announced anew.
         self._runtime.due.forget_announcements()
         thread = threading.Thread(target=self._work, name="paybatch-worker", daemon=True)
@@ -139,15 +141,15 @@ class EmbeddedWorker:
         """Let the calls that are under way end; what is not begun stays due."""
         until = time.monotonic() + STOP_S
         # From here on its messages are taken, but nothing is begun.
-        tasks.stop()
-        while worker_state.active_requests and time.monotonic() < until:
+        self._tasks.stop()
+        while self._state.active_requests and time.monotonic() < until:
             time.sleep(TICK_S)
-        tasks.use(None)
+        self._tasks.use(None)
 
     @property
     def busy(self) -> bool:
         """Whether a payout is being worked on in this process."""
-        return bool(worker_state.active_requests)
+        return bool(self._state.active_requests)
 
     def tick(self) -> None:
         """Announce what is due, and now and then sweep."""
@@ -162,14 +164,18 @@ class EmbeddedWorker:
             if self._sandbox is not None:
                 self._sandbox.keep_up()
             # A provider that hangs keeps its own account waiting, and no other.
-            sweep.sweep(self._runtime, tasks.broker, start=_in_background)
+            sweep.sweep(self._runtime, self._tasks.broker, start=_in_background)
         else:
-            sweep.announce(self._runtime, tasks.broker)
+            sweep.announce(self._runtime, self._tasks.broker)
 
     def _why(self) -> str:
         return str(self._failed[0]) if self._failed else f"no answer in {START_S} s"
 
     def _work(self) -> None:
+        from celery.worker import WorkController  # noqa: PLC0415 - as above
+
+        from workers.app import app  # noqa: PLC0415
+
         try:
             WorkController(
                 app=app,
