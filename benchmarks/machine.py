@@ -56,6 +56,14 @@ def cpu_s(root: int) -> float:
     return ticks / TICKS_PER_S
 
 
+def machine_cpu_s() -> float:
+    """The time that all processes of the machine have used."""
+    user, nice, system, _idle, _wait, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / TICKS_PER_S
+
+
 def _children() -> Mapping[int, list[int]]:
     found: defaultdict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc"):
@@ -208,11 +216,12 @@ def redis(processes: Processes, folder: Path) -> Iterator[str]:
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--appendonly", "no", "--dir", str(folder)]
     with processes.started("broker", command, log=folder / "redis.log"):
-        wait_for(lambda: _answers(port), "Redis")
+        wait_for(lambda: listens(port), "Redis")
         yield f"redis://127.0.0.1:{port}"
 
 
-def _answers(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody does at that port of this machine."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
