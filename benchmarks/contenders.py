@@ -244,7 +244,8 @@ class Procrastinate:
         module = "benchmarks.rivals.procrastinate_way"
         program: Command = [BIN / "procrastinate", "--app", f"{module}.app"]
         own = {**os.environ, **env}
-        subprocess.run([*program, "schema", "--apply"], cwd=ROOT, env=own, check=True)
+        prepare: Command = [*program, "schema", "--apply"]
+        subprocess.run(prepare, cwd=ROOT, env=own, check=True, stdout=subprocess.DEVNULL)
         concurrency = str(max(1, world.scenario.in_flight // self.processes))
         worker: Command = [
             *program, "--verbose", "worker", "--concurrency", concurrency,

@@ -77,13 +77,13 @@ def _announce(runtime: Runtime, broker: _Timed, *, window: int) -> int:
     return sweep.announce(replace(runtime, settings=settings), broker)
 
 
-def measure(world: World, amqp: str | None) -> Iterator[str]:
+def measure(world: World, amqp: str) -> Iterator[str]:
     """The lines of the table."""
     rows = world.scenario.payouts
     settings = _renamed(Cluster(1).settings(world))
     submitted(world, settings)
     brokers = {"Redis": f"{world.redis_url}/0"}
-    if amqp is not None and _answers(amqp):
+    if _answers(amqp):
         brokers["RabbitMQ, confirmed"] = amqp
     yield "| broker | at a time | messages/s | CPU us each | of it publishing |"
     yield "|---|---:|---:|---:|---:|"

@@ -61,7 +61,7 @@ class Measured:
     @property
     def cpu_ms_all(self) -> float:
         """Of all processes but the simulator's."""
-        return sum(used for kind, used in self.cpu_ms.items() if kind != "simulator")
+        return sum(self.cpu_ms.get(kind, 0) for kind in KINDS if kind != "simulator")
 
     def line(self) -> str:
         """In one line, for a person who waits."""

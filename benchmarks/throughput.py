@@ -44,25 +44,28 @@ PAYOUTS = 4000
 PAYOUTS_IN_FLIGHT = 40
 USUAL_PAYOUTS = 1500
 USUAL_SLOW_PAYOUTS = 5
+# More processes of a hundred megabytes nobody starts on a machine such as this.
+USUAL_MAX = 32
 
 
-def plan(slow: bool) -> Iterator[tuple[Contender, Scenario]]:
-    """Everything of the full run with one kind of provider."""
+def plan(slow: bool, share: float) -> Iterator[tuple[Contender, Scenario]]:
+    """Everything of the full run with one kind of provider, with this share of the payouts."""
     for in_flight in IN_FLIGHT[slow]:
         for name, processes in EVERYBODY:
             contender = CONTENDERS[name](processes)
             places, payouts = in_flight, in_flight * PAYOUTS_IN_FLIGHT if slow else PAYOUTS
             if name.startswith("usual"):
-                # Its processes are its places, so a few are the same whatever the limit is.
-                if processes and in_flight != IN_FLIGHT[slow][0]:
+                # Its processes are its places, so two are the same whatever the limit is.
+                if (processes and in_flight != IN_FLIGHT[slow][0]) or in_flight > USUAL_MAX:
                     continue
                 places = processes or in_flight
                 payouts = places * USUAL_SLOW_PAYOUTS if slow else USUAL_PAYOUTS
+            payouts = max(places, int(payouts * share))
             asked = scenario(slow=slow, payouts=payouts, in_flight=places, window=WINDOW)
             yield contender, asked
 
 
-def everything(bench: Bench, repeat: int, amqp: str | None) -> None:
+def everything(bench: Bench, repeat: int, share: float, amqp: str) -> None:
     """The full run."""
     print(about_the_machine())
     print(about_the_simulator())
@@ -71,8 +74,13 @@ def everything(bench: Bench, repeat: int, amqp: str | None) -> None:
         found: dict[tuple[str, int], list[Measured]] = {}
         for _ in range(repeat):
             # One after the other each time: what else the machine does then meets all alike.
-            for contender, asked in plan(slow):
-                one = bench.measure(contender, asked)
+            for contender, asked in plan(slow, share):
+                try:
+                    one = bench.measure(contender, asked)
+                except SystemExit as failed:
+                    # The others are still worth their time.
+                    print(f"{contender.name}: {failed}", file=sys.stderr, flush=True)
+                    continue
                 print(one.line(), file=sys.stderr, flush=True)
                 found.setdefault((one.name, one.scenario.in_flight), []).append(one)
         every = [_middle(each) for each in found.values()]
@@ -81,7 +89,8 @@ def everything(bench: Bench, repeat: int, amqp: str | None) -> None:
         figures.draw(drawn, PICTURE)
     told = Cluster(2, webhooks=True)
     for slow in (False, True):
-        asked = scenario(slow=slow, payouts=1000, in_flight=32, window=WINDOW)
+        payouts = int(PAYOUTS * share)
+        asked = scenario(slow=slow, payouts=payouts, in_flight=32, window=WINDOW)
         print(figures.table([bench.measure(told, asked)]), flush=True)
     asked = scenario(slow=False, payouts=dispatch.ROWS, in_flight=32, window=WINDOW)
     with bench.world(asked) as world:
@@ -156,7 +165,7 @@ def main() -> int:
         elif flags.only:
             chosen(bench, flags)
         else:
-            everything(bench, flags.repeat, flags.amqp)
+            everything(bench, flags.repeat, flags.share, flags.amqp)
     return 0
 
 
@@ -171,6 +180,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--window", type=int, default=WINDOW, help="messages that may be out and not begun")
     add("--broker", help="of Paybatch, such as amqp://guest:guest@127.0.0.1//")
     add("--repeat", type=int, default=1, metavar="N", help="all in turns, so often")
+    add("--share", type=float, default=1, help="of the payouts of the full run, such as 0.25")
     add("--profile", type=Path, metavar="DIR", help="have py-spy watch the workers")
     add("--flat", action="store_true", help="the cost with few and with many rows stored")
     add("--stored", type=int, nargs="+", default=[1000, 100_000], help="with --flat")
@@ -182,5 +192,5 @@ def arguments() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     # So that what was started is ended also when this is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
