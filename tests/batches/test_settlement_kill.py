@@ -93,10 +93,10 @@ class MortalDatabase(Database):
     death = Death(-1)
 
     @contextmanager
-    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False, patient: bool = True) -> Iterator[Connection]:
         if self.death.dead:
             raise Died
-        with super().write(by_key=by_key) as connection:
+        with super().write(by_key=by_key, patient=patient) as connection:
             yield connection
             self.death.step("commit")
         self.death.after_commit()

@@ -140,9 +140,9 @@ class FragileDatabase(Database):
     script = Script()
 
     @contextmanager
-    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False, patient: bool = True) -> Iterator[Connection]:
         fault = self.script.at("commit")
-        with super().write(by_key=by_key) as connection:
+        with super().write(by_key=by_key, patient=patient) as connection:
             yield connection
             if fault == "die-before":
                 raise Died

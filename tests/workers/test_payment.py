@@ -126,9 +126,9 @@ class Flaky(Database):
     fails: ClassVar[list[str]] = []
 
     @contextmanager
-    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False, patient: bool = True) -> Iterator[Connection]:
         fault = self.fails.pop(0) if self.fails else ""
-        with super().write(by_key=by_key) as connection:
+        with super().write(by_key=by_key, patient=patient) as connection:
             yield connection
             if fault == "before":
                 raise OperationalError("COMMIT", {}, Exception("cut"))

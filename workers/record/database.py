@@ -47,6 +47,8 @@ BUSY_TIMEOUT_MS = 30_000
 IDLE_IN_TRANSACTION_MS = 15_000
 # Nobody waits longer for a lock than for one such process; what waited is done again.
 LOCK_TIMEOUT_MS = 20_000
+# Nor so long, where others would wait along who do not need it.
+TOGETHER_LOCK_TIMEOUT_MS = 500
 # How PostgreSQL says that a lock was waited for too long, and that a decision is being made: its
 # connection has such a name meanwhile, of which the server keeps so many bytes.
 _LOCK_TIMEOUT = "55P03"
@@ -68,6 +70,7 @@ TEXTS = "texts"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Until the transaction ends. A plan that was made for a small table is kept when the table grows.
 _BY_KEY = "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
+_BY_KEY_TOGETHER = f"{_BY_KEY}; SET LOCAL lock_timeout = {TOGETHER_LOCK_TIMEOUT_MS}"
 # Any number, as long as every Paybatch takes the same one.
 _SCHEMA_LOCK = 5_081_119
 
@@ -147,19 +150,21 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def write(self, *, by_key: bool = False) -> Iterator[Connection]:
+    def write(self, *, by_key: bool = False, patient: bool = True) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on any error.
 
         Args:
             by_key: it finds every row by its key; PostgreSQL then never goes through a whole table,
                 whatever it believed of the table's size when it planned a statement.
+            patient: False, with `by_key`: it is not for one alone, and does not wait for long where
+                somebody keeps a row.
 
         An error from the commit itself leaves open whether it took effect; the caller must then
         act as if it may have.
         """
         with self._write_lock, self._writer.begin() as connection:
             if by_key and not self.is_sqlite:
-                connection.exec_driver_sql(_BY_KEY)
+                connection.exec_driver_sql(_BY_KEY if patient else _BY_KEY_TOGETHER)
             yield connection
 
     @contextlib.contextmanager

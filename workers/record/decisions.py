@@ -54,8 +54,12 @@ _DOING: Mapping[str, str] = {
     Action.CANCELLED: "cancelling",
     Action.REJECTED: "rejecting",
 }
-_NOT_AGAIN = "it may have been sent before: look it up at the provider"
-_CREATED = "the provider has it, and nothing releases it any more"
+# What a payout is held with, for each fate but to be cancelled.
+_WHY_HELD: Mapping[str, str] = {
+    "held": "it may have been sent before: look it up at the provider",
+    "created": "the provider has it, and nothing releases it any more",
+    "released": "its release was asked for and may have been taken: look it up at the provider",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +233,7 @@ class Decisions:
         actor = deed.actor.name if deed is not None else "nobody known"
         said = f"{action}: {deed.note}" if deed is not None and deed.note else str(action)
         for (state, fate), ids in _grouped(found).items():
-            why = {"held": f"{said}; {_NOT_AGAIN}", "created": f"{said}; {_CREATED}"}.get(fate)
+            why = f"{said}; {_WHY_HELD[fate]}" if fate in _WHY_HELD else None
             source, target = State(state), State.CANCELLED if why is None else State.HELD
             changes: dict[str, Any] = {
                 "due_at": None,
@@ -328,6 +332,7 @@ _NEVER_THERE = and_(
     or_(payouts.c.doubted_at.is_(None), _LAST_QUEUED == State.UNKNOWN),
 )
 _FATE = case(
+    (and_(payouts.c.state == State.CREATED, payouts.c.releases > 0), literal("released")),
     (payouts.c.state == State.CREATED, literal("created")),
     (or_(payouts.c.state == State.DRAFT, _NEVER_THERE), literal("cancelled")),
     else_=literal("held"),

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from workers.errors import DeveloperError
+
 # How long the first of a group waits for more, where the last group had more than one.
 LINGER_S = 0.008
 GROUP_MAX = 64
@@ -53,14 +55,19 @@ class Groups(Generic[Asked]):
             whatever `carry_out` raised or gave as its error.
         """
         place = _Place(asked)
-        with self._lock:
-            self._waiting.append(place)
-            place.leads = not self._busy
-            self._busy = True
-        if not place.leads:
-            place.wake.acquire()
-        if place.leads:
-            self._lead(place)
+        try:
+            with self._lock:
+                self._waiting.append(place)
+                place.leads = not self._busy
+                self._busy = True
+            if not place.leads:
+                place.wake.acquire()
+            if place.leads:
+                self._lead(place)
+        except BaseException:
+            # Interrupted before it was its turn: whoever leaves must not leave the others waiting.
+            self._leave(place)
+            raise
         if isinstance(place.given, BaseException):
             raise place.given
         return place.given
@@ -68,26 +75,37 @@ class Groups(Generic[Asked]):
     def _lead(self, leader: _Place[Asked]) -> None:
         if self._last > 1:
             leader.wake.acquire(timeout=LINGER_S)
-        with self._lock:
-            group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
-        self._last = len(group)
+        group: list[_Place[Asked]] = []
         given: Sequence[Any] = []
         try:
+            with self._lock:
+                group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+            self._last = len(group)
             given = self._carry_out([place.asked for place in group])
+            if len(given) != len(group):
+                raise DeveloperError(f"{len(given)} results of {len(group)}")
         except BaseException as error:
             given = [error] * len(group)
             raise
         finally:
-            self._hand_over()
+            if group:
+                with self._lock:
+                    self._hand_over()
             for place, what in zip(group, given, strict=True):
                 place.given = what
                 if place is not leader:
                     place.wake.release()
 
-    def _hand_over(self) -> None:
-        """Have the next one lead, if there is one."""
+    def _leave(self, place: _Place[Asked]) -> None:
         with self._lock:
-            self._busy = bool(self._waiting)
-            if self._busy:
-                self._waiting[0].leads = True
-                self._waiting[0].wake.release()
+            if place in self._waiting:
+                self._waiting.remove(place)
+                if place.leads:
+                    self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have the next one lead, if there is one; with the lock."""
+        self._busy = bool(self._waiting)
+        if self._busy:
+            self._waiting[0].leads = True
+            self._waiting[0].wake.release()

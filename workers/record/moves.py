@@ -104,9 +104,14 @@ def write(connection: Connection, changes: Sequence[Change]) -> set[int]:
     """Carry out changes and journal them; which payouts were still as they had been read.
 
     Of any other nothing was changed.
+
+    Args:
+        changes: one for each payout. Of two, one would be carried out, and both believed.
     """
     if not changes:
         return set()
+    if len({change.payout_id for change in changes}) < len(changes):
+        raise DeveloperError("two changes of one payout at once")
     dialect = connection.dialect.name
     words = _WORDS[dialect]
     asked = [
@@ -210,8 +215,18 @@ class _Words(NamedTuple):
         return text(f"INSERT INTO payout_events ({names}) SELECT {values} FROM {self.entries}")  # noqa: S608
 
     def document(self, entries: Sequence[Mapping[str, Any]]) -> str:
-        """The JSON text of some entries."""
-        return json.dumps(entries, default=self._written)
+        """The JSON text of some entries.
+
+        Raises:
+            ValueError: some text is none that a database can store.
+        """
+        # Characters as they are: written as escapes, half a surrogate pair would get into SQLite,
+        # and nobody could read its row again. A zero byte is always an escape, and ends a text.
+        document = json.dumps(entries, default=self._written, ensure_ascii=False)
+        texts = (value for entry in entries for value in entry.values() if isinstance(value, str))
+        if r"\u0000" in document and any("\0" in each for each in texts):
+            raise ValueError("a text with a zero byte")
+        return document
 
     def _written(self, at: Any) -> str:
         if not isinstance(at, datetime) or at.tzinfo is None:

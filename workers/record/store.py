@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, select
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from workers.errors import IllegalMove, StaleState, VaultError
 from workers.record import intents, orders
-from workers.record.accounts import block, pause
 from workers.record.database import TEXTS, Database
 from workers.record.due import NOW, claimable
 from workers.record.groups import Groups
@@ -37,9 +36,20 @@ from workers.record.moves import (
 from workers.record.rows import moved, payout_of
 from workers.record.sealing import laid_out
 from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step
-from workers.record.tables import accounts, batches, payouts
+from workers.record.tables import payouts
+from workers.record.told import (
+    GIVEN_BACK,
+    Recorded,
+    Told,
+    is_open,
+    meant,
+    planned,
+    tell_account,
+    tells_account,
+    would_be_said_again,
+)
 from workers.record.vault import Vault
-from workers.record.verdict import Policy, Verdict, judge, polls_on
+from workers.record.verdict import Policy, judge, polls_on
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +70,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What the record made of a reply."""
-
-    payout: Payout
-    # The call to make next in the same claim; None: the payout was given back.
-    next_step: Step | None
-    # When the payout is due again; with a `next_step`, now.
-    wait_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Claiming:
     """A payout that is asked for."""
 
@@ -79,20 +78,10 @@ class _Claiming:
     now: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """An answer to a claimed payout, and what it means."""
-
-    payout: Payout
-    reply: Reply
-    verdict: Verdict
-    policy: Policy
-    now: datetime
-    # Whether this worker keeps it, to poll it soon.
-    here: bool
-
-
-_Asked = _Claiming | _Told
+_Asked = _Claiming | Told
+# What a group gives whoever has to see to it alone: another one has the same payout, one of them
+# could not be stored, or a row that one of them needs is kept by others.
+_ALONE = object()
 
 
 class Store:
@@ -115,7 +104,7 @@ class Store:
         in `policies`), or the payout was held.
         The claim and the intent are one commit; if it raises, the provider must not be called.
         """
-        claim: Claim | None = self._together.take_part(_Claiming(payout_id, policies, now))
+        claim: Claim | None = self._stored(_Claiming(payout_id, policies, now))
         return claim
 
     def record(
@@ -150,48 +139,65 @@ class Store:
             doubted_at = verdict.changes.get("doubted_at", payout.doubted_at)
             payout = replace(payout, doubted_at=doubted_at)
             return Recorded(payout, verdict.next_step, verdict.wait_s)
-        told = _Told(payout, reply, verdict, policy, now, here=here)
-        if here and reply.warning is None and _would_be_said_again(payout, verdict):
-            change = _meant(told, verdict)
+        told = Told(payout, reply, verdict, policy, now, here=here)
+        if here and reply.warning is None and would_be_said_again(payout, verdict):
+            change = meant(told, verdict)
             return Recorded(moved(payout, change, untold=change), Step.POLL, verdict.wait_s)
-        stored: Recorded = self._together.take_part(told)
+        stored: Recorded = self._stored(told)
         return stored
 
-    def _carry_out(self, asked: Sequence[_Asked]) -> Sequence[Any]:
-        """What became of each, all in one transaction; alone, if one of them cannot be stored."""
-        try:
-            return self._carry_out_as_one(asked)
-        except DATABASE_AWAY:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is raised for the one whose it is
-            if len(asked) == 1:
-                return [error]
-            return [result for one in asked for result in self._carry_out([one])]
+    def _stored(self, asked: _Asked) -> Any:
+        """What became of it, in a transaction that it shares, or else in one of its own.
 
-    def _carry_out_as_one(self, asked: Sequence[_Asked]) -> Sequence[Any]:
-        with self.database.write(by_key=True) as connection:
+        Whoever stops or slows an account needs the account's row, which others may keep for long.
+        """
+        shares = isinstance(asked, _Claiming) or not tells_account(asked.reply)
+        result = self._together.take_part(asked) if shares else _ALONE
+        if result is _ALONE:
+            [result] = self._carry_out_as_one([asked], patient=True)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def _carry_out(self, asked: Sequence[_Asked]) -> Sequence[Any]:
+        """What became of each, all in one transaction; `_ALONE` where it is not for a group."""
+        firsts = {one.payout_id: one for one in reversed(asked)}
+        try:
+            results = self._carry_out_as_one([*firsts.values()], patient=False)
+        except DATABASE_AWAY as error:
+            if not _is_of_one(error):
+                raise
+            return [_ALONE] * len(asked)
+        except Exception:  # noqa: BLE001 - it is raised for the one whose it is
+            return [_ALONE] * len(asked)
+        became = dict(zip(firsts, results, strict=True))
+        # A second one about the same payout finds what the first has made of it.
+        return [became[one.payout_id] if firsts[one.payout_id] is one else _ALONE for one in asked]
+
+    def _carry_out_as_one(self, asked: Sequence[_Asked], *, patient: bool) -> Sequence[Any]:
+        with self.database.write(by_key=True, patient=patient) as connection:
             open_ones: dict[tuple[str, str], bool] = {}
-            planned: list[tuple[Change | None, Any]] = []
+            plans: list[tuple[Change | None, Any]] = []
             rows = self._claimable(connection, [one for one in asked if isinstance(one, _Claiming)])
             for one in asked:
                 try:
-                    if isinstance(one, _Told):
-                        planned.append(_planned(connection, one, open_ones))
+                    if isinstance(one, Told):
+                        plans.append(planned(connection, one, open_ones))
                     else:
                         # Whoever comes second with the same message finds nothing.
                         row = rows.pop(one.payout_id, None)
-                        planned.append(self._taken(connection, row, one))
+                        plans.append(self._taken(connection, row, one))
                 except (IllegalMove, VaultError) as error:
-                    planned.append((None, error))
-            written = write(connection, [change for change, _ in planned if change is not None])
+                    plans.append((None, error))
+            written = write(connection, [change for change, _ in plans if change is not None])
             results = []
-            for one, (change, result) in zip(asked, planned, strict=True):
+            for one, (change, result) in zip(asked, plans, strict=True):
                 if change is not None and change.payout_id not in written:
                     results.append(stale(change))
                     continue
                 results.append(result)
-                if change is not None and isinstance(one, _Told):
-                    _tell_account(connection, one)
+                if change is not None and isinstance(one, Told):
+                    tell_account(connection, one)
         return results
 
     def _claimable(self, connection: Connection, asked: Sequence[_Claiming]) -> dict[int, Row[Any]]:
@@ -223,7 +229,7 @@ class Store:
             return _given_back(row, now), None
         if claim is None or broken:
             held = [(State.HELD, broken or "")]
-            kept = {**_GIVEN_BACK, **intents.doubted(row, now)}
+            kept = {**GIVEN_BACK, **intents.doubted(row, now)}
             return change_of(row, held, kept, actor=WORKER, now=now), None
         until = now + timedelta(seconds=policy.settings.claim_s)
         claimed: dict[str, Any] = {
@@ -280,7 +286,7 @@ class Store:
             for row in rows:
                 # The new claim number fences off a worker that was only asleep.
                 fence = {
-                    **_GIVEN_BACK,
+                    **GIVEN_BACK,
                     "due_at": now,
                     "claim_no": row.claim_no + 1,
                     "doubted_at": row.doubted_at or now,
@@ -314,7 +320,7 @@ class Store:
         if row is None:
             raise StaleState(f"payout {payout_id} is not held")
         due_at = now if target in MAYBE_SENT or target is State.QUEUED else None
-        changes = {**_GIVEN_BACK, "due_at": due_at, "doubt": None, "polls": 0}
+        changes = {**GIVEN_BACK, "due_at": due_at, "doubt": None, "polls": 0}
         if due_at is None:
             changes["settled_at"] = now
         if target is State.FAILED:
@@ -356,7 +362,7 @@ class Store:
 
     def _may_send(self, payout: Payout) -> bool:
         with self.database.read() as connection:
-            return _is_open(connection, payout)
+            return is_open(connection, payout)
 
     def _opened(self, row: Row[Any]) -> tuple[Claim | None, str | None]:
         """The claim of a row that is what was approved, or what is wrong with it."""
@@ -380,101 +386,16 @@ class Store:
 _DEAD = select(payouts).where(
     payouts.c.due_at <= NOW, payouts.c.state == State.CREATING, payouts.c.claimed_until < NOW
 )
-_MAY_SEND = (
-    select(batches.c.id)
-    .join(accounts, accounts.c.name == bindparam("account"))
-    .where(
-        batches.c.id == bindparam("batch_id"),
-        batches.c.decision == "approved",
-        accounts.c.paused_kind.is_(None),
-    )
-)
 # News of a poll that says nothing new: stored with the next that does.
 _COUNTED_ONLY = frozenset({"polls", "provider_status", "provider_payout_id"})
-_GIVEN_BACK: Mapping[str, Any] = {"claimed_until": None, "announced_until": None, "due_at": None}
 
 
-def _is_open(connection: Connection, payout: Payout) -> bool:
-    """Whether neither a person nor the account has stopped sending."""
-    wanted = {"batch_id": payout.batch_id, "account": payout.account}
-    return connection.execute(_MAY_SEND, wanted).one_or_none() is not None
+def _is_of_one(error: DBAPIError) -> bool:
+    """Whether the server is there and has undone the transaction for something in it: a lock, or a
+    value that it cannot store.
+    """
+    return not error.connection_invalidated and getattr(error.orig, "sqlstate", None) is not None
 
 
 def _given_back(row: Row[Any], now: datetime, *, due_at: datetime | None = None) -> Change:
-    return change_of(row, (), {**_GIVEN_BACK, "due_at": due_at}, actor=WORKER, now=now)
-
-
-def _would_be_said_again(payout: Payout, verdict: Verdict) -> bool:
-    """Whether a crash could lose no more of an answer than the next read brings back: that a payout
-    which the provider is known to have is under way. It is stored with the next answer.
-    """
-    at_provider = payout.state in (State.CREATED, State.PROCESSING)
-    return at_provider and all(target is State.PROCESSING for target, _ in verdict.moves)
-
-
-def _planned(
-    connection: Connection, told: _Told, open_ones: dict[tuple[str, str], bool]
-) -> tuple[Change, Recorded]:
-    """What an answer changes, and what the worker is to do then.
-
-    Args:
-        open_ones: which batches and accounts were found to let payouts be sent, in this
-            transaction.
-    """
-    payout, verdict = told.payout, told.verdict
-    if verdict.next_step is Step.PROCESS:
-        key = (payout.batch_id, payout.account)
-        if key not in open_ones:
-            open_ones[key] = _is_open(connection, payout)
-        verdict = _with_release(payout, verdict, told.policy, told.now, is_open=open_ones[key])
-    elif verdict.next_step is Step.CREATE:
-        verdict = _not_sent(payout, verdict)
-    change = _meant(told, verdict)
-    next_step = Step.POLL if told.here else verdict.next_step
-    return change, Recorded(moved(payout, change), next_step, verdict.wait_s)
-
-
-def _meant(told: _Told, verdict: Verdict) -> Change:
-    """What an answer changes, with a verdict that holds as it stands."""
-    reply, now = told.reply, told.now
-    changes = dict(verdict.changes)
-    if verdict.next_step is None and not told.here:
-        due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
-        changes |= {**_GIVEN_BACK, "due_at": due_at}
-    changes["claims_silent"] = 0
-    notes: list[tuple[str, str | None]] = []
-    if verdict.next_step is Step.PROCESS:
-        notes.append((f"intent to release, number {changes['releases']}", None))
-    if reply.warning is not None and not verdict.moves:
-        notes.append((f"warning: {reply.warning}", reply.code))
-    return change_of(
-        told.payout, verdict.moves, changes, actor=WORKER, now=now, code=reply.code, notes=notes
-    )
-
-
-def _tell_account(connection: Connection, told: _Told) -> None:
-    """Stop or slow the whole account down, where the answer asks for it."""
-    account, reply, now = told.payout.account, told.reply, told.now
-    if reply.account_fault is not None:
-        kind = "balance" if reply.low_balance else "fault"
-        pause(connection, account, kind, reply.account_fault, now)
-    elif reply.retry_after_s is not None and reply.code == "429":
-        block(connection, account, now + timedelta(seconds=reply.retry_after_s))
-
-
-def _not_sent(payout: Payout, verdict: Verdict) -> Verdict:
-    """A second create that was allowed, but sending is stopped."""
-    stopped = (State.QUEUED, "not sent: its batch or account was stopped")
-    excused = {"attempts_excused": payout.attempts_excused + 1}
-    return Verdict(moves=(stopped,), changes={**verdict.changes, **excused}, wait_s=0)
-
-
-def _with_release(
-    payout: Payout, verdict: Verdict, policy: Policy, now: datetime, *, is_open: bool
-) -> Verdict:
-    """Add the intent to release; or put it off, where sending is stopped."""
-    if not is_open:
-        wait_s = policy.settings.poll_max_s
-        return Verdict(moves=verdict.moves, changes=verdict.changes, wait_s=wait_s)
-    intent = {"releases": payout.releases + 1, "released_at": now}
-    return replace(verdict, changes={**verdict.changes, **intent}, wait_s=0)
+    return change_of(row, (), {**GIVEN_BACK, "due_at": due_at}, actor=WORKER, now=now)

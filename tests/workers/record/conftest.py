@@ -22,8 +22,9 @@ from workers.record.decisions import Decisions
 from workers.record.due import DueWork
 from workers.record.model import Order, Payout, Reply
 from workers.record.status import Outcome, State, Step
-from workers.record.store import Claim, Recorded, Store
+from workers.record.store import Claim, Store
 from workers.record.tables import accounts, payout_events, payouts
+from workers.record.told import Recorded
 from workers.record.vault import Vault
 from workers.record.verdict import Policy
 from workers.settings import AccountSettings

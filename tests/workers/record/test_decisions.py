@@ -205,6 +205,17 @@ def test_in_a_record_that_was_put_back_nothing_queued_is_called_unsent(record: R
     assert record.row(one).doubted_at == record.clock.now()
 
 
+def test_what_was_never_released_is_held_and_said_to_be(record: Record) -> None:
+    (one,) = record.queue(order())
+    payout = record.answer(
+        record.take(one), Step.CREATE, Outcome.CREATED, provider_payout_id="p"
+    ).payout
+    record.answer(payout, Step.PROCESS, Outcome.NOT_SENT)
+    cancel(record, one)
+    assert record.state(one) is State.HELD
+    assert "nothing releases it any more" in record.events(one)[-1].cause
+
+
 def test_what_the_provider_has_is_held_but_not_under_a_worker_that_has_it(record: Record) -> None:
     one, two = record.queue(order(), order())
     record.created(one)
@@ -213,7 +224,7 @@ def test_what_the_provider_has_is_held_but_not_under_a_worker_that_has_it(record
     ).payout
     cancel(record, one)
     assert record.state(one) is State.HELD
-    assert "nothing releases it any more" in record.events(one)[-1].cause
+    assert "may have been taken: look it up at the provider" in record.events(one)[-1].cause
     # Its release was asked for before; the worker comes back with the answer.
     assert record.state(two) is State.CREATED
     record.answer(claimed, Step.PROCESS, Outcome.PROCESSING)

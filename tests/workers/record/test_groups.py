@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.batches.cli_world import until
+from workers.errors import DeveloperError
+from workers.record import groups
 from workers.record.groups import GROUP_MAX, Groups
 
 S_MAX = 30
@@ -106,3 +109,79 @@ def test_whoever_dies_leading_does_not_take_the_others_along() -> None:
     with pytest.raises(Died):
         together.take_part(1)
     assert together.take_part(2) == 2
+
+
+def test_one_that_gets_no_result_is_told_so_and_does_not_wait_for_ever(storing: Storing) -> None:
+    carried_out = storing.carry_out
+    storing.together._carry_out = lambda asked: carried_out(asked)[:1]
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = begun(storing, pool, 2, 3)
+        assert first.result(S_MAX) == 2
+        for each in others:
+            with pytest.raises(DeveloperError, match="1 results of 2"):
+                each.result(S_MAX)
+
+
+class Interrupted(BaseException):
+    """What a signal raises in the main thread, whatever that waits for."""
+
+
+@pytest.fixture
+def interrupt() -> Iterator[Callable[[], None]]:
+    """Raises `Interrupted` in the main thread."""
+
+    def raised(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, raised)
+    yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_whoever_is_interrupted_while_waiting_leaves_nobody_without_a_leader(
+    storing: Storing, interrupt: Callable[[], None]
+) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(storing.together.take_part, 1)
+        until(lambda: storing.groups == [[1]], limit_s=S_MAX)
+
+        def disturbed() -> list[int]:
+            """The main thread waits, would lead next, and is disturbed; then another one comes."""
+            until(lambda: storing.waiting == 1, limit_s=S_MAX)
+            interrupt()
+            until(lambda: storing.waiting == 0, limit_s=S_MAX)
+            then = pool.submit(storing.together.take_part, 3)
+            until(lambda: storing.waiting == 1, limit_s=S_MAX)
+            storing.may_go_on.set()
+            return [first.result(S_MAX), then.result(S_MAX)]
+
+        others = pool.submit(disturbed)
+        with pytest.raises(Interrupted):
+            storing.together.take_part(2)
+        assert others.result(S_MAX) == [2, 6]
+    assert storing.groups == [[1], [3]]
+
+
+def test_whoever_is_interrupted_before_it_leads_hands_over(
+    storing: Storing, interrupt: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        for each in begun(storing, pool, 20, 21):
+            each.result(S_MAX)
+        # The last group had several, so the main thread waits for more before it leads the next.
+        monkeypatch.setattr(groups, "LINGER_S", S_MAX)
+
+        def disturbed() -> int:
+            until(lambda: storing.waiting == 1, limit_s=S_MAX)
+            then = pool.submit(storing.together.take_part, 3)
+            until(lambda: storing.waiting == 2, limit_s=S_MAX)
+            monkeypatch.setattr(groups, "LINGER_S", 0)
+            interrupt()
+            given: int = then.result(S_MAX)
+            return given
+
+        other = pool.submit(disturbed)
+        with pytest.raises(Interrupted):
+            storing.together.take_part(2)
+        assert other.result(S_MAX) == 6
+    assert storing.groups[-1] == [3]

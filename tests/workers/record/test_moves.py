@@ -61,7 +61,9 @@ def test_payouts_whose_changes_differ_keep_what_is_not_named(record: Record) -> 
     assert (of_two.doubt, of_two.due_at, of_two.polls) == (None, due, 7)
 
 
-@pytest.mark.parametrize("word", ["", "null", "12", '{"a": 1}', "[]", "ä 雪 \\ \" '", "1e5"])
+@pytest.mark.parametrize(
+    "word", ["", "null", "12", '{"a": 1}', "[]", "ä 雪 😀 \\ \" '", "1e5", r"\u0000 \ud800"]
+)
 def test_a_text_is_stored_as_it_stands(record: Record, word: str) -> None:
     (one,) = record.queue(order())
     assert written(record, creating(record, one, provider_status=word))
@@ -135,3 +137,13 @@ def test_what_is_no_value_of_a_row_is_refused(record: Record, value: object) -> 
     with pytest.raises(TypeError):
         written(record, creating(record, one, settled_at=value))
     assert record.state(one) is State.QUEUED
+
+
+@pytest.mark.parametrize("word", ["half a \ud800 pair", "ends \0 here"])
+def test_a_text_that_is_none_is_refused_and_nobody_else_suffers(record: Record, word: str) -> None:
+    one, two = record.queue(order(), order())
+    first, second = creating(record, one, provider_status=word), creating(record, two)
+    with pytest.raises(ValueError):  # noqa: PT011 - whose it is does not matter
+        written(record, first, second)
+    assert (record.state(one), record.state(two)) == (State.QUEUED, State.QUEUED)
+    assert record.row(one).provider_status is None
