@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_STAMP := .venv/.installed-bench
 DEMO := demo
 # At least three tests at a time: some wait for other processes.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, max(3, os.cpu_count())))')
@@ -47,8 +48,10 @@ check: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python docs/write.py
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks.simulator
+# Payouts a second beside other ways to do the same work, with what each costs: half an hour, in which
+# the machine should have nothing else to do. Needs PostgreSQL's and Redis's programs.
+bench: $(STAMP) $(BENCH_STAMP)
+	$(BIN)/python -m benchmarks.throughput
 
 # Every command with files of up to a million rows, beside bare pandas and COPY; needs PostgreSQL.
 bench-files: $(STAMP)
@@ -61,6 +64,10 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -e .
 	@touch $(STAMP)
+
+$(BENCH_STAMP): benchmarks/requirements.lock $(STAMP)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -r benchmarks/requirements.lock
+	@touch $@
 
 clean:
 	rm -rf .venv $(DEMO) .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -47,8 +47,8 @@ else:
         "priority_steps": [0],
     }
 
-# A message is acknowledged after its work: a killed worker's messages come back. What they are
-# then worth is the table's business.
+# A message is acknowledged after its work: RabbitMQ brings a killed worker's messages back, and with
+# Redis the table does. What they are then worth is the table's business.
 task_acks_late = True
 task_acks_on_failure = True
 task_acks_on_timeout = True
@@ -85,8 +85,9 @@ task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1}
 
 timezone = "UTC"
 enable_utc = True
-# For Flower. A sent-event would be one more message a payout at the dispatcher.
-worker_send_task_events = True
+# For Flower, which no embedded worker has. A sent-event would be one more message a payout at the
+# dispatcher.
+worker_send_task_events = not _settings.embedded
 task_send_sent_event = False
 worker_hijack_root_logger = False
 

@@ -16,8 +16,6 @@ from workers.errors import (
     ApprovalRefused,
     BatchExists,
     FileRefused,
-    KeyChanged,
-    StaleState,
     UsageError,
 )
 from workers.record.batches import Batch, BatchBook
@@ -52,7 +50,6 @@ def store(
     Raises:
         BatchExists: the same content is stored already, or was a moment ago by someone else.
         FileRefused: one of its reference ids was used meanwhile.
-        KeyChanged: the encryption key was changed since the check.
     """
     if plan.known_as is not None:
         raise _stored_already(plan, plan.known_as)
@@ -74,10 +71,6 @@ def store(
             child_of=plan.parents[0] if len(plan.parents) == 1 else None,
             mapping=plan.options.mapping,
         )
-    except StaleState as stale:
-        raise KeyChanged(
-            f"{plan.path.name}: {stale}; nothing was stored, run the command again"
-        ) from None
     except IntegrityError:
         known = book.by_content(plan.content_hash)
         if known is not None:

@@ -7,13 +7,12 @@ an account can pay is asked through `AccountRules`. No message shows what a bene
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
+from batches.checked import CheckedRow, CleanRows, objects_of
 from batches.faults import Fault, FaultKind, mask_cell
 from batches.loading import NESTED, Chunk
+from batches.quick_csv import words_of
 from batches.rules import (
     SCIENTIFIC,
     AccountRules,
@@ -27,14 +26,16 @@ from batches.rules import (
     why_not_fields,
     why_not_reference,
 )
-from batches.screening import amounts_of, fees_of, texts_of
+from batches.screening import amounts_of
 from batches.seen import Seen
-from workers.record.model import JsonObject, Order
+from workers.providers.port import takes_all
+from workers.record.model import Order
 from workers.record.money import Money
 
 __all__ = [
     "AccountRules",
     "CheckedRow",
+    "CleanRows",
     "Fault",
     "FaultKind",
     "RowChecker",
@@ -57,21 +58,6 @@ _SHEET_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NUL
 # What a column must have somewhere for one of its cells to have one of these faults.
 _MARKS = (" \n", "\n ", "E+", "e+", "\n#")
 
-
-class CheckedRow(NamedTuple):
-    """A row without fault: `row` counts data rows from 1, `line` is where it begins in the file."""
-
-    row: int
-    line: int
-    order: Order
-    # The fee to expect, in the order's currency.
-    fee: Money
-    # What the order's `canonical` and `payee` give, where they were made for a whole chunk.
-    canonical: bytes = b""
-    payee: bytes = b""
-
-
-_NOTHING: JsonObject = MappingProxyType({})
 
 _NO_CUSTOMER_REFERENCE: Flaw = (
     "customer.reference_id",
@@ -103,7 +89,7 @@ class RowChecker:
         """What could not be checked, each once, in words for a person."""
         return self._planner.warnings
 
-    def check(self, chunk: Chunk) -> tuple[list[CheckedRow], list[Fault]]:
+    def check(self, chunk: Chunk) -> tuple[Sequence[CheckedRow], list[Fault]]:
         """The rows without any fault, and every fault of the others, those of loading included, in
         the order of lines.
 
@@ -111,11 +97,11 @@ class RowChecker:
             AccountFault, ProviderUnreachable: the services of an account could not be asked for.
         """
         columns = chunk.columns
-        distinct = {name: set(cells) for name, cells in columns.items()}
+        words = {name: words_of(cells) for name, cells in columns.items()}
         found = _Found(chunk)
         for name, cells in columns.items():
-            _check_characters(name, cells, distinct[name], found)
-        rows = self._clean_rows(chunk, distinct)
+            _check_characters(name, cells, words[name], found)
+        rows: Sequence[CheckedRow] | None = self._clean_rows(chunk, words)
         if rows is None:
             rows = self._check_rows(chunk, found)
         self._check_duplicates(chunk, found)
@@ -124,50 +110,20 @@ class RowChecker:
         return [row for row in rows if row.line not in found.lines], found.in_order()
 
     def _clean_rows(
-        self, chunk: Chunk, distinct: Mapping[str, set[str]]
-    ) -> list[CheckedRow] | None:
+        self, chunk: Chunk, words: Mapping[str, Sequence[str]]
+    ) -> Sequence[CheckedRow] | None:
         """The rows of a chunk that has no fault of its rows at all; None: it may have some."""
-        columns = chunk.columns
-        same = [distinct.get(name, {""}) for name in ("account", "currency", "service")]
+        same = [set(words.get(name, ("",))) for name in ("account", "currency", "service")]
         if any(len(texts) > 1 for texts in same):
             return None
         plan = self._planner.plan(*(text for [text] in same))
         most = DESCRIPTION_CHARS_MAX
-        minors = amounts_of(columns, distinct, plan, description_chars_max=most)
+        minors = amounts_of(chunk.columns, words, plan, description_chars_max=most)
         if minors is None or plan.currency is None:
             return None
-        fees = fees_of(plan.service, minors, plan.currency)
-        account, service, currency, why_not = plan.account, plan.code, plan.currency, plan.why_not
-        objects = [_objects(columns, prefix) for prefix in NESTED]
-        descriptions = columns.get("description") or repeat("")
-        texts = texts_of(columns, minors, account=account, service=service, currency=currency)
-        plain = zip(
-            columns["reference_id"], descriptions, minors, fees, chunk.lines, texts, strict=False
-        )
-        rows: list[CheckedRow] = []
-        number = chunk.first_row
-        for (
-            (reference, description, minor, fee, line, (canonical, payee)),
-            fields,
-            context,
-            customer,
-            metadata,
-        ) in zip(plain, *objects, strict=False):
-            order = Order(
-                reference_id=reference,
-                account=account,
-                amount=Money(minor, currency),
-                service=service,
-                fields=fields,
-                context=context,
-                customer=customer,
-                metadata=metadata,
-                description=description,
-            )
-            if why_not(order):
-                return None
-            rows.append(CheckedRow(number, line, order, fee, canonical, payee))
-            number += 1
+        rows = CleanRows(chunk, plan, plan.currency, minors)
+        if plan.why_not is not takes_all and any(plan.why_not(row.order) for row in rows):
+            return None
         return rows
 
     def _check_rows(self, chunk: Chunk, found: _Found) -> list[CheckedRow]:
@@ -180,7 +136,7 @@ class RowChecker:
                 "replaces",
             )
         ]  # fmt: skip
-        objects = [_objects(columns, prefix) for prefix in NESTED]
+        objects = [objects_of(columns, prefix) for prefix in NESTED]
         rows: list[CheckedRow] = []
         plans, plan_of = self._planner.plans, self._planner.plan
         for at, (cells, fields, context, customer, metadata) in enumerate(
@@ -227,12 +183,16 @@ class RowChecker:
 
     def _check_duplicates(self, chunk: Chunk, found: _Found) -> None:
         references = chunk.columns["reference_id"]
-        accounts = chunk.columns.get("account") or repeat("")
+        accounts = chunk.columns.get("account", ("",))
         usual = self._usual_account
-        keys = [
-            (account or usual, reference) if reference else None
-            for account, reference in zip(accounts, references, strict=False)
-        ]
+        keys: Sequence[str | tuple[str, str] | None]
+        if {"", usual}.issuperset(words_of(accounts)):
+            keys = references if "" not in references else [one or None for one in references]
+        else:
+            keys = [
+                None if not one else one if account in ("", usual) else (account, one)
+                for account, one in zip(accounts, references, strict=True)
+            ]
         for at, first in self._references.repeats(keys, chunk.lines):
             expected = f"a reference id of its own; line {first} has this one already"
             found.add(at, [("reference_id", FaultKind.DUPLICATE_REFERENCE, expected)])
@@ -292,12 +252,10 @@ def _refused(plan: Plan, order: Order, flaws: Sequence[Flaw]) -> list[Flaw]:
 # Cells as text
 
 
-def _check_characters(
-    name: str, cells: Sequence[str], distinct: Iterable[str], found: _Found
-) -> None:
-    together = "\n".join(("", *distinct, ""))
+def _check_characters(name: str, cells: Sequence[str], words: Iterable[str], found: _Found) -> None:
+    together = "\n".join(("", *words, ""))
     # Joined without newlines, only those inside cells are left to be seen.
-    if "".join(distinct).isprintable() and not any(mark in together for mark in _MARKS):
+    if "".join(words).isprintable() and not any(mark in together for mark in _MARKS):
         return
     for at, cell in enumerate(cells):
         if cell and (flaw := _damage(name, cell)) is not None:
@@ -319,30 +277,3 @@ def _damage(name: str, cell: str) -> tuple[FaultKind, str] | None:
     if cell in _SHEET_ERRORS:
         return FaultKind.ERROR_CELL, "a value, found a spreadsheet error"
     return None
-
-
-def _objects(columns: Mapping[str, Sequence[str]], prefix: str) -> Iterator[JsonObject]:
-    """For each row the object that the columns of that prefix spell; blank cells are absent."""
-    keys = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
-    if not keys:
-        return repeat(_NOTHING)
-    lists = [columns[prefix + key] for key in keys]
-    cells = zip(*lists, strict=True)
-    # The names of fields are the provider's own and taken as they are, dots included.
-    if prefix != "fields." and any("." in key for key in keys):
-        return _nested([key.split(".") for key in keys], cells)
-    if not any("" in values for values in lists):
-        return map(dict, map(zip, repeat(keys), cells))
-    return ({k: v for k, v in zip(keys, row, strict=True) if v} for row in cells)
-
-
-def _nested(paths: Sequence[list[str]], rows: Iterable[Sequence[str]]) -> Iterator[JsonObject]:
-    for row in rows:
-        root: dict[str, Any] = {}
-        for path, value in zip(paths, row, strict=True):
-            if value:
-                place = root
-                for part in path[:-1]:
-                    place = place.setdefault(part, {})
-                place[path[-1]] = value
-        yield root

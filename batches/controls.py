@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from batches.checks import CheckedRow
+from batches.checks import CheckedRow, CleanRows
 from batches.faults import FaultKind
 from batches.loading import Chunk
 from workers.errors import MoneyError
@@ -37,6 +37,9 @@ class Controls:
         """The rows of a chunk: those that passed their checks, and the others."""
         self._rows += len(chunk.lines)
         if not self._totals:
+            return
+        if isinstance(checked, CleanRows):
+            self._found[checked.currency] += sum(checked.minors)
             return
         for row in checked:
             self._found[row.order.amount.currency] += row.order.amount.minor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers import sweep, tasks
+from workers import sweep
 from workers.runtime import Runtime
 
 
@@ -15,4 +15,7 @@ def dispatch(batch_id: str, runtime: Runtime) -> int:
     Raises:
         BrokerUnreachable: none; the sweep announces them when the broker is back.
     """
+    # Most commands announce nothing, and Celery takes a quarter of the time in which they start.
+    from workers import tasks  # noqa: PLC0415
+
     return sweep.announce(runtime, tasks.broker, batch_id)

@@ -9,12 +9,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from kombu.exceptions import OperationalError
-
 from batches import declarations, local
 from batches.key_change import KeyChange
 from batches.preflight import ask, balances_of
-from workers.app import app
 from workers.clock import SKEW_S_MAX, SystemClock
 from workers.errors import OperatorError, PaybatchError, SettingsError, UsageError
 from workers.providers.port import Service
@@ -74,6 +71,11 @@ def examine_installation(load: Callable[[], Settings]) -> Sequence[Finding]:
 def _broker(settings: Settings) -> Finding:
     if settings.embedded:
         return Finding("broker", True, "in this process (memory://)")
+    # Other commands start faster without it.
+    from kombu.exceptions import OperationalError  # noqa: PLC0415
+
+    from workers.app import app  # noqa: PLC0415
+
     host = urlsplit(settings.broker_url).hostname or "?"
     try:
         with app.connection_for_write(connect_timeout=BROKER_TIMEOUT_S) as connection:

@@ -24,10 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from openpyxl import load_workbook
-from openpyxl.worksheet._reader import WorkSheetParser
 
 from batches.faults import Fault, FaultKind, mask_cell
+from batches.quick_csv import ROWS_MIN, Batch, Few, Layout, Place, plain_rows
 from workers.errors import FileUnreadable
 from workers.settings import Settings
 
@@ -39,9 +38,6 @@ XLSX_ROWS_MAX = 1_048_576
 _OLE = b"\xd0\xcf\x11\xe0"
 # Excel stores a control character as _x000D_; it must not reach a provider in that spelling.
 _XLSX_CONTROL = re.compile(r"_x00([01][0-9A-Fa-f])_")
-
-# The lines that rows begin on, the columns asked for, and what reading has seen.
-Batch = tuple[list[int], list[Sequence[str]], list[Fault]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +92,10 @@ class _Watched(io.RawIOBase):
     without end into memory.
     """
 
-    def __init__(self, path: Path, line_bytes_max: int) -> None:
+    def __init__(self, path: Path, line_bytes_max: int, byte: int) -> None:
         self._path = path
         self._file = path.open("rb", buffering=0)
+        self._file.seek(byte)
         self._line_bytes_max = line_bytes_max
         self._since_newline = 0
 
@@ -162,14 +159,28 @@ class Csv:
         return names
 
     def batches(self, kept: Mapping[str, int], rows: int) -> Iterator[Batch]:
-        with self._reading(self._delimiter) as reader:
-            next(reader)
-            before = reader.line_num
+        place: Place | None = Place(0, 0)
+        required = kept.get("reference_id")
+        if required is not None and rows >= ROWS_MIN:
+            kept_at = list(kept.values())
+            layout = Layout(self._delimiter, self._width, self._line_bytes_max, kept_at, required)
+            place = yield from plain_rows(self._path, layout, rows)
+        if place is not None:
+            yield from self._careful(kept, rows, place)
+
+    def _careful(self, kept: Mapping[str, int], rows: int, place: Place) -> Iterator[Batch]:
+        """The rows from that place on, whatever they look like."""
+        with self._reading(self._delimiter, place.byte) as reader:
+            if not place.byte:
+                next(reader)
+            read = reader.line_num
+            before = place.lines + read
             while records := list(islice(reader, rows)):
                 lines: Sequence[int] = range(before + 1, before + 1 + len(records))
-                if reader.line_num - before != len(records):
+                if reader.line_num - read != len(records):
                     lines = list(_lines(records, before))
-                before = reader.line_num
+                before += reader.line_num - read
+                read = reader.line_num
                 faults: list[Fault] = []
                 if set(map(len, records)) != {self._width} or not all(map(any, records)):
                     lines, records = self._fitted(lines, records, faults)
@@ -191,18 +202,19 @@ class Csv:
         return [line for line, _ in kept], fitted
 
     @contextmanager
-    def _reading(self, delimiter: str) -> Iterator[Any]:
+    def _reading(self, delimiter: str, byte: int = 0) -> Iterator[Any]:
         try:
-            with self._open() as file:
+            with self._open(byte) as file:
                 yield csv.reader(file, delimiter=delimiter, strict=True)
         except csv.Error as error:
             raise self._why_not_csv(delimiter) from error
         except UnicodeDecodeError as error:
             raise _why_not_utf8(self._path) from error
 
-    def _open(self) -> TextIO:
-        watched = io.BufferedReader(_Watched(self._path, self._line_bytes_max), 1 << 18)
-        return io.TextIOWrapper(watched, encoding="utf-8-sig", newline="")
+    def _open(self, byte: int = 0) -> TextIO:
+        """The text from that byte on, with which a line begins."""
+        watched = io.BufferedReader(_Watched(self._path, self._line_bytes_max, byte), 1 << 18)
+        return io.TextIOWrapper(watched, encoding="utf-8" if byte else "utf-8-sig", newline="")
 
     def _why_not_csv(self, delimiter: str) -> FileUnreadable:
         """A quote that never closes swallows the lines after it: name where it began."""
@@ -357,7 +369,7 @@ class Parquet:
         if longest > 4 * self._cell_chars_max:
             taken = pc.utf8_slice_codeunits(taken, 0, self._cell_chars_max + 1)
         words = [""] * nulls + [word or "" for word in taken.to_pylist()]
-        return [words[at] for at in inverse.tolist()]
+        return Few([words[at] for at in inverse.tolist()], words)
 
 
 def plain_number(number: Any) -> str:
@@ -406,6 +418,8 @@ class Xlsx:
         whole = sum(n for name, n in parts.items() if not name.startswith("xl/worksheets/"))
         if sum(parts.values()) > UNPACKED_FACTOR * limits.bytes_max or whole > limits.bytes_max:
             raise over(path, f"{sum(parts.values()):,} bytes when unpacked", "bytes_max")
+        from openpyxl import load_workbook  # noqa: PLC0415 - for this kind of file alone
+
         self._book: Any = load_workbook(path, read_only=True, keep_links=False)
         sheets = self._book.worksheets
         visible = [sheet for sheet in sheets if sheet.sheet_state == "visible"]
@@ -442,6 +456,8 @@ class Xlsx:
         reading of rows leaves out what lies beyond the size that the file claims, and rows out of
         order; a payout must not vanish like that.
         """
+        from openpyxl.worksheet._reader import WorkSheetParser  # noqa: PLC0415 - as above
+
         book, sheet = self._book, self._sheet
         with sheet._get_source() as source:
             parser = WorkSheetParser(

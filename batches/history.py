@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from batches.checks import CheckedRow
+from batches.checks import CheckedRow, CleanRows
 from batches.faults import Fault, FaultKind
 from batches.repeats import fault_of
 from workers.record.batches import BatchBook
@@ -51,6 +51,11 @@ class History:
 
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
         """Reference ids that a stored payout has, and rows that replace what they may not."""
+        if isinstance(rows, CleanRows):
+            # None of them replaces a payout.
+            known = self._book.known(rows.account, rows.references)
+            if not known:
+                return []
         faults: list[Fault] = []
         for account, some in _by_account(rows).items():
             again = sorted({row.order.replaces for row in some if row.order.replaces})

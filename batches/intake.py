@@ -34,7 +34,6 @@ from workers.errors import (
     BrokerUnreachable,
     FileRefused,
     FileUnreadable,
-    KeyChanged,
     PaybatchError,
     ProviderUnreachable,
 )
@@ -174,10 +173,6 @@ class Intake:
         except BatchExists as exists:
             batch = approval.find(exists.batch_id, preflight.book)
             return self._known(file, batch, room, late=late)
-        except KeyChanged as error:
-            # Nothing is wrong with the file.
-            self.book.note(file, fate="taken", plan_hash=None, reason=str(error))
-            return None
         except FileRefused as error:
             return self._refuse(file, str(error), room)
         return self._stored(file, batch_id, late=late)

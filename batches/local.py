@@ -19,12 +19,8 @@ from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
 
-from celery.worker import WorkController
-from celery.worker import state as worker_state
-
 from batches.sandbox import Sandbox
-from workers import sweep, tasks
-from workers.app import app
+from workers import sweep
 from workers.errors import PaybatchError
 from workers.logs import LogFormat, log_to
 from workers.record.accounts import Pause
@@ -38,8 +34,11 @@ from workers.settings import SANDBOX, Settings
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+ANNOUNCE_S = 0.2
 SWEEP_S = 1
 COUNT_S = 0.25
+# Counting a large batch takes its time: of the database's, it may have one part in so many.
+COUNT_SHARE = 20
 # An outage is waited out for so long before the command gives up: one probe gets its chance.
 OUTAGE_S = 45
 # A worker told to stop lets its calls end; a call cannot outlast its own deadline.
@@ -97,6 +96,10 @@ class _PrivateLog(logging.handlers.RotatingFileHandler):
         os.close(os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY, 0o600))
         return super()._open()
 
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: ARG002, N802 - logging's
+        # Without asking the disk what kind of file it is, at every line.
+        return self.stream is not None and self.stream.tell() >= self.maxBytes
+
 
 def log_to_file(folder: Path, log_format: LogFormat = "text") -> Path:
     """Send this process's log to `paybatch.log`, readable by its owner alone; its path."""
@@ -110,16 +113,22 @@ class EmbeddedWorker:
     """A Celery worker in this process, with the sweep beside it."""
 
     def __init__(self, opened: Opened) -> None:
+        # Most commands pay nothing, and Celery takes a quarter of the time in which they start.
+        from celery.worker import state  # noqa: PLC0415
+
+        from workers import tasks  # noqa: PLC0415
+
+        self._tasks, self._state = tasks, state
         self._runtime = runtime = opened.runtime
         self._sandbox = opened.sandbox
         self._ready = threading.Event()
         self._failed: list[BaseException] = []
-        self._swept = 0.0
+        self._swept = self._announced = 0.0
         in_flight = sum(account.settings.in_flight_max for account in runtime.accounts.values())
         self._threads = max(1, min(THREADS_MAX, in_flight))
 
     def __enter__(self) -> EmbeddedWorker:
-        tasks.use(self._runtime)
+        self._tasks.use(self._runtime)
         # Messages of an earlier process died with it: what they announced is announced anew.
         self._runtime.due.forget_announcements()
         thread = threading.Thread(target=self._work, name="paybatch-worker", daemon=True)
@@ -132,33 +141,41 @@ class EmbeddedWorker:
         """Let the calls that are under way end; what is not begun stays due."""
         until = time.monotonic() + STOP_S
         # From here on its messages are taken, but nothing is begun.
-        tasks.stop()
-        while worker_state.active_requests and time.monotonic() < until:
+        self._tasks.stop()
+        while self._state.active_requests and time.monotonic() < until:
             time.sleep(TICK_S)
-        tasks.use(None)
+        self._tasks.use(None)
 
     @property
     def busy(self) -> bool:
         """Whether a payout is being worked on in this process."""
-        return bool(worker_state.active_requests)
+        return bool(self._state.active_requests)
 
     def tick(self) -> None:
         """Announce what is due, and now and then sweep."""
         if self._failed:
             raise PaybatchError(f"the embedded worker stopped: {self._why()}")
-        if time.monotonic() - self._swept >= SWEEP_S:
-            self._swept = time.monotonic()
+        now = time.monotonic()
+        if now - self._announced < ANNOUNCE_S:
+            return
+        self._announced = now
+        if now - self._swept >= SWEEP_S:
+            self._swept = now
             if self._sandbox is not None:
                 self._sandbox.keep_up()
             # A provider that hangs keeps its own account waiting, and no other.
-            sweep.sweep(self._runtime, tasks.broker, start=_in_background)
+            sweep.sweep(self._runtime, self._tasks.broker, start=_in_background)
         else:
-            sweep.announce(self._runtime, tasks.broker)
+            sweep.announce(self._runtime, self._tasks.broker)
 
     def _why(self) -> str:
         return str(self._failed[0]) if self._failed else f"no answer in {START_S} s"
 
     def _work(self) -> None:
+        from celery.worker import WorkController  # noqa: PLC0415 - as above
+
+        from workers.app import app  # noqa: PLC0415
+
         try:
             WorkController(
                 app=app,
@@ -202,14 +219,15 @@ def follow(
         nothing of it moves any more; else the pause of the accounts that stops it.
     """
     book = BatchBook(runtime.store)
-    counted = 0.0
+    count_at = 0.0
     idle = _Idle(runtime) if worker is None else None
     while True:
         if worker is not None:
             worker.tick()
-        if time.monotonic() - counted >= COUNT_S:
-            counted = time.monotonic()
+        began = time.monotonic()
+        if began >= count_at:
             counts = book.counts_by_account(batch_id)
+            count_at = began + max(COUNT_S, COUNT_SHARE * (time.monotonic() - began))
             total: Counter[State] = Counter()
             for each in counts.values():
                 total.update(each)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
-from batches.checks import AccountRules, CheckedRow, RowChecker
+from batches.checks import AccountRules, CheckedRow, CleanRows, RowChecker
 from batches.controls import Controls
 from batches.faultbook import FaultBook
 from batches.faults import Fault, FaultKind
@@ -318,7 +318,9 @@ class Preflight:
 
     def _dry_run(self, rows: Sequence[CheckedRow]) -> list[Fault]:
         """What the providers that can be asked beforehand, and are to be, would refuse."""
-        faults = []
+        faults: list[Fault] = []
+        if not any(one.provider.capabilities.dry_run for one in self.runtime.accounts.values()):
+            return faults
         for row in rows:
             account = self.runtime.accounts[row.order.account]
             provider = account.provider
@@ -384,7 +386,9 @@ class _Kept:
         self.drafts: Drafts | None = None
 
     def to_be_stored(self) -> None:
-        self.drafts = Drafts(checked(self._database, self._vault))
+        # A wrong key is told before the rows are checked.
+        checked(self._database, self._vault)
+        self.drafts = Drafts()
 
     def add(self, rows: Sequence[CheckedRow], bad: Collection[int]) -> None:
         """
@@ -396,16 +400,22 @@ class _Kept:
         elif bad:
             # The file will be refused: none of its rows is stored.
             self.drafts = None
-        self.content.add_all([row.canonical or row.order.canonical() for row in rows])
+        if isinstance(rows, CleanRows):
+            self.content.add_all(rows.canonicals)
+        else:
+            self.content.add_all([row.order.canonical() for row in rows])
         self.totals.add(rows)
         self.count += len(rows)
         if self.drafts is not None:
-            named = self._providers
-            self.drafts.add(
-                [
-                    NewRow(row.row, row.order, named[row.order.account], row.fee, row.payee)
-                    for row in rows
-                ]
+            self._add_drafts(self.drafts, rows)
+
+    def _add_drafts(self, drafts: Drafts, rows: Sequence[CheckedRow]) -> None:
+        named = self._providers
+        if isinstance(rows, CleanRows) and (new := rows.new_rows(named[rows.account])) is not None:
+            drafts.add_alike(new)
+        else:
+            drafts.add(
+                [NewRow(row.row, row.order, named[row.order.account], row.fee) for row in rows]
             )
 
 
@@ -416,18 +426,27 @@ class _Totals:
         self.accounts: dict[str, dict[Currency, tuple[int, int, int]]] = defaultdict(dict)
 
     def add(self, rows: Sequence[CheckedRow]) -> None:
+        if isinstance(rows, CleanRows):
+            self._count(rows.account, rows.currency, rows.minors, rows.fees)
+            return
         found: dict[tuple[str, str], list[CheckedRow]] = {}
         for row in rows:
             order = row.order
             found.setdefault((order.account, order.amount.currency.code), []).append(row)
         for (account, _), some in found.items():
             currency = some[0].order.amount.currency
-            count, amount, fees = self.accounts[account].get(currency, (0, 0, 0))
-            self.accounts[account][currency] = (
-                count + len(some),
-                amount + sum([row.order.amount.minor for row in some]),
-                fees + sum([row.fee.minor for row in some]),
-            )
+            minors = [row.order.amount.minor for row in some]
+            self._count(account, currency, minors, [row.fee.minor for row in some])
+
+    def _count(
+        self, account: str, currency: Currency, minors: Sequence[int], fees: Sequence[int]
+    ) -> None:
+        number, amount, fee = self.accounts[account].get(currency, (0, 0, 0))
+        self.accounts[account][currency] = (
+            number + len(minors),
+            amount + sum(minors),
+            fee + sum(fees),
+        )
 
 
 def ask(account: Account, question: Callable[[], T]) -> T:

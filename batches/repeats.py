@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from batches.checks import CheckedRow
+from batches.checked import CheckedRow, CleanRows, payee_of
 from batches.faults import Fault, FaultKind, mask_cell
 from batches.seen import Seen
 from workers.record.batches import BatchBook
 from workers.record.vault import Vault
 from workers.settings import Settings
 from workers.words import number_of
-
-_NONE = (None,)
 
 
 class Repeats:
@@ -33,19 +31,21 @@ class Repeats:
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
         if not self._days:
             return []
-        prints, stored = self._looked_up(rows)
-        lines = [row.line for row in rows]
-        # By its first key alone: the same for every row of the file.
-        firsts = dict(self._seen.repeats([prints.get(line, _NONE)[0] for line in lines], lines))
+        if isinstance(rows, CleanRows):
+            payees, lines = rows.payees, rows.lines
+        else:
+            payees, lines = [payee_of(row) for row in rows], [row.line for row in rows]
+        firsts = dict(self._seen.repeats([payee or None for payee in payees], lines))
+        stored = self._stored(payees)
         if not firsts and not stored:
             return []
         faults = []
         for at, row in enumerate(rows):
-            known = [stored[each] for each in prints.get(row.line, ()) if each in stored]
+            known = stored.get(payees[at])
             if at in firsts:
                 where = f"line {firsts[at]}"
-            elif known:
-                where = f"payout {known[0]} of the last {number_of(self._days, 'day')}"
+            elif known is not None:
+                where = f"payout {known} of the last {number_of(self._days, 'day')}"
             else:
                 continue
             expected = (
@@ -56,22 +56,24 @@ class Repeats:
         self.count += len(faults)
         return faults
 
-    def _looked_up(
-        self, rows: Sequence[CheckedRow]
-    ) -> tuple[Mapping[int, Sequence[str]], Mapping[str, str]]:
-        """Each line's fingerprints, one a key, and the stored payouts that have one of them."""
-        while True:
-            # Without any field there is nothing that tells one beneficiary from another.
-            prints = {
-                row.line: self._vault.fingerprints(row.payee or row.order.payee())
-                for row in rows
-                if row.order.fields
-            }
-            wanted = [each for several in prints.values() for each in several]
+    def _stored(self, payees: Sequence[bytes]) -> Mapping[bytes, str]:
+        """The latest stored payout of each of them that was paid, or may be."""
+        payees = [payee for payee in payees if payee]
+        while payees and self._book.any_since(self._since):
+            prints = self._vault.fingerprints_of(payees)
+            wanted = [each for several in prints for each in several]
             stored = self._book.repeats(wanted, self._since)
             # A rotation that began meanwhile may have given them fingerprints of its new key.
             if not self._vault.refresh():
-                return prints, stored
+                break
+        else:
+            return {}
+        return {
+            payee: stored[each]
+            for payee, several in zip(payees, prints, strict=True)
+            for each in reversed(several)
+            if each in stored
+        }
 
 
 def fault_of(row: CheckedRow, column: str, kind: FaultKind, expected: str) -> Fault:

@@ -13,7 +13,7 @@ from typing import Any
 
 from batches.faults import PERSONAL, FaultKind, nearest
 from workers.errors import MoneyError
-from workers.providers.port import Capabilities, FieldRule, Service
+from workers.providers.port import Capabilities, FieldRule, Service, takes_all
 from workers.record.model import JsonObject, Order
 from workers.record.money import Currency, Money
 
@@ -45,7 +45,7 @@ class AccountRules:
     # Asked at most once for each currency; what it raises passes through.
     services: Callable[[Currency], Sequence[Service]]
     # What an order has that the provider would not take, beside the services' rules.
-    why_not: Callable[[Order], Sequence[tuple[str, str]]] = lambda _: ()
+    why_not: Callable[[Order], Sequence[tuple[str, str]]] = takes_all
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Plan:
     # What a field's value must be, for people.
     wanted: dict[str, str] = field(default_factory=dict)
     needs_customer_reference: bool = False
-    why_not: Callable[[Order], Sequence[tuple[str, str]]] = lambda _: ()
+    why_not: Callable[[Order], Sequence[tuple[str, str]]] = takes_all
 
 
 class Planner:

@@ -8,20 +8,22 @@ costs time, and a "yes" too many would be a fault unseen: the tests compare the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
 
+from batches.quick_csv import words_of
 from batches.rules import PATTERN_CHARS_MAX, Match, Plan
 from workers.errors import MoneyError
 from workers.providers.port import Service
+from workers.record.alike import Alike, Cells, Template, in_order
 from workers.record.canonical import quoted, quoted_ascii
 from workers.record.money import MINOR_DIGITS_MAX, Currency, Money
 
 Columns = Mapping[str, Sequence[str]]
-# Texts of a column that differ, each once: a service or a kind of account is one of a few.
-Distinct = Mapping[str, set[str]]
-_OBJECTS = ("context", "customer", "fields", "metadata")
+# The texts of each column, each at least once: a service or a kind of account is one of a few.
+Distinct = Mapping[str, Sequence[str]]
+_OTHERS = ("context", "customer", "metadata")
 
 
 def amounts_of(
@@ -48,88 +50,90 @@ def amounts_of(
     return minors
 
 
-def fees_of(service: Service | None, minors: Iterable[int], currency: Currency) -> Iterable[Money]:
-    """The fee to expect for each amount."""
+def fees_of(service: Service | None, minors: Sequence[int], currency: Currency) -> Sequence[int]:
+    """The fee to expect for each amount, in minor units."""
     if service is None:
-        return repeat(Money(0, currency))
+        return [0] * len(minors)
     if not service.fee_rate:
         # It does not depend on the amount.
-        return repeat(service.fee(Money(0, currency)))
-    return (service.fee(Money(minor, currency)) for minor in minors)
+        return [service.fee(Money(0, currency)).minor] * len(minors)
+    return [service.fee(Money(minor, currency)).minor for minor in minors]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What rows that are alike are hashed by, made for all of them at once."""
+
+    alike: Alike
+    canonicals: list[bytes]
+    # None: to be made row by row.
+    payees: list[bytes] | None
 
 
 def texts_of(
-    columns: Columns, minors: Iterable[int], *, account: str, service: str, currency: Currency
-) -> Iterable[tuple[bytes, bytes]]:
-    """What `canonical` and `payee` of each row's order will give, made for all of them at once;
-    empty where the rows are not alike enough for that.
+    columns: Columns, minors: Sequence[int], *, account: str, service: str, currency: Currency
+) -> Texts | None:
+    """What `canonical` and `payee` of each row's order will give; None where the rows are not alike
+    enough for that.
     """
-    objects = {name: _alike(columns, f"{name}.") for name in _OBJECTS}
-    shown = [columns["reference_id"], columns.get("description", ()), *columns.values()]
-    if None in objects.values() or not all(map(_is_plain, shown)):
-        return repeat((b"", b""))
-    known = {name: found or {} for name, found in objects.items()}
-    described = "description" in columns
-    canonical = (
-        f'{{"account":{_constant(account)},"amount_minor":%s,"context":{_template(known["context"])}'
-        f',"currency":{_constant(currency.code)},"currency_exponent":{currency.exponent}'
-        f',"customer":{_template(known["customer"])},"description":"{"%s" if described else ""}"'
-        f',"fields":{_template(known["fields"])},"metadata":{_template(known["metadata"])}'
-        f',"reference_id":"%s","replaces":"","service":{_constant(service)}}}'
-    )
-    minors = list(minors)
-    rows = zip(
-        minors,
-        *known["context"].values(),
-        *known["customer"].values(),
-        *([columns["description"]] if described else []),
-        *known["fields"].values(),
-        *known["metadata"].values(),
-        columns["reference_id"],
-        strict=True,
-    )
-    canonicals = [(canonical % row).encode() for row in rows]
-    fields = known["fields"]
-    if not all("".join(cells).isascii() for cells in fields.values()):
-        return zip(canonicals, repeat(b""), strict=False)
-    payee = (
-        f"[{_constant(account, quoted_ascii)},{_constant(service, quoted_ascii)},%s"
-        f",{_constant(currency.code, quoted_ascii)},{_template(fields, quoted_ascii)}]"
-    )
-    payees = [(payee % row).encode() for row in zip(minors, *fields.values(), strict=True)]
-    return zip(canonicals, payees, strict=True)
+    alike = _alike(columns)
+    if alike is None or not all(map(_is_plain, columns.values())):
+        return None
+    canonical, count = Template(), len(minors)
+    canonical.add(f'{{"account":{quoted(account)},"amount_minor":', minors)
+    canonical.add_object(',"context":', in_order(alike.context))
+    canonical.add(f',"currency":{quoted(currency.code)},"currency_exponent":{currency.exponent}')
+    canonical.add_object(',"customer":', in_order(alike.customer))
+    canonical.add(',"description":"', alike.description)
+    canonical.add_object('","fields":', in_order(alike.fields))
+    canonical.add_object(',"metadata":', in_order(alike.metadata))
+    canonical.add(',"reference_id":"', columns["reference_id"])
+    canonical.add(f'","replaces":"","service":{quoted(service)}}}')
+    payees: list[bytes] | None = None
+    if all("".join(cells).isascii() for cells in alike.fields.values()):
+        payee = Template()
+        payee.add(f"[{quoted_ascii(account)},{quoted_ascii(service)},", minors)
+        payee.add_object(f",{quoted_ascii(currency.code)},", in_order(alike.fields), quoted_ascii)
+        payee.add("]")
+        payees = payee.bytes(count)
+    return Texts(alike, canonical.bytes(count), payees)
 
 
-def _alike(columns: Columns, prefix: str) -> Columns | None:
-    """The columns of an object that every row has, by their names in order; None: rows differ in
-    which they have.
-    """
-    found = {}
-    for column in sorted(name for name in columns if name.startswith(prefix)):
-        name, cells = column.removeprefix(prefix), columns[column]
-        if prefix != "fields." and "." in name:
+def _alike(columns: Columns) -> Alike | None:
+    """The rows' own data; None: rows differ in which names their objects have."""
+    found = {prefix: _alike_object(columns, prefix) for prefix in ("fields", *_OTHERS)}
+    if None in found.values():
+        return None
+    return Alike(
+        **{prefix: columns or {} for prefix, columns in found.items()},
+        description=_cells(columns.get("description", ("",))),
+    )
+
+
+def _alike_object(columns: Columns, prefix: str) -> Mapping[str, Cells] | None:
+    found: dict[str, Cells] = {}
+    for column, cells in columns.items():
+        if not column.startswith(f"{prefix}."):
+            continue
+        name = column.removeprefix(f"{prefix}.")
+        if prefix != "fields" and "." in name:
             return None
-        if "" not in cells:
-            found[name] = cells
-        elif any(cells):
+        if "" not in words_of(cells):
+            found[name] = _cells(cells)
+        elif any(words_of(cells)):
             return None
     return found
 
 
+def _cells(cells: Sequence[str]) -> Cells:
+    words = words_of(cells)
+    return words[0] if len(words) == 1 else cells
+
+
 def _is_plain(cells: Sequence[str]) -> bool:
     """Whether each cell stands in JSON as it is."""
-    together = "".join(cells)
+    together = "".join(words_of(cells))
     return together.isprintable() and '"' not in together and "\\" not in together
-
-
-def _template(columns: Columns, quote: Callable[[str], str] = quoted) -> str:
-    pairs = (f'{_constant(name, quote)}:"%s"' for name in columns)
-    return "{" + ",".join(pairs) + "}"
-
-
-def _constant(text: str, quote: Callable[[str], str] = quoted) -> str:
-    """A text of all rows, for a template."""
-    return quote(text).replace("%", "%%")
 
 
 def _fields_fit(columns: Columns, distinct: Distinct, plan: Plan) -> bool:
@@ -141,13 +145,13 @@ def _fields_fit(columns: Columns, distinct: Distinct, plan: Plan) -> bool:
         if found is None or "" in found:
             if required:
                 return False
-            found = (found or set()) - {""}
+            found = [text for text in found or () if text]
         if match is None or not found:
             continue
         if max(map(len, found)) > PATTERN_CHARS_MAX or not _all_match(found, match):
             return False
     others = (name for name in columns if name.startswith("fields.") and name not in known)
-    return not any(distinct[name] != {""} for name in others)
+    return not any(any(distinct[name]) for name in others)
 
 
 def _minors(texts: Sequence[str], currency: Currency) -> Sequence[int] | None:

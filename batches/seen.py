@@ -15,12 +15,16 @@ import numpy.typing as npt
 RECENT_MAX = 50_000
 # Longer blocks are not made: while two become one, both are there twice.
 BLOCK_MAX = 200_000
+# One byte for each of so many ends of hashes: of a million rows, one in nine then looks as if it
+# might have come by before, and only those are searched for.
+_MARKS = 1 << 23
 
 
 class Seen:
     """The keys so far, and the line that had each first."""
 
     def __init__(self) -> None:
+        self._marks = np.zeros(_MARKS, np.uint8)
         self._recent: dict[int, int] = {}
         # Blocks of older ones: sorted hashes, and the line of each.
         self._older: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
@@ -30,14 +34,23 @@ class Seen:
     ) -> Iterator[tuple[int, int]]:
         """Where a key was seen before, and the line that had it first; None is no key."""
         hashes = [None if key is None else hash(key) for key in keys]
-        earlier = self._earlier(hashes)
+        there = [at for at, key in enumerate(hashes) if key is not None]
+        known = np.array([hashes[at] for at in there], np.int64)
+        ends = known & (_MARKS - 1)
+        maybe = np.flatnonzero(self._marks[ends])
+        self._marks[ends] = 1
         recent = self._recent
-        if not earlier and None not in hashes:
-            fresh = dict(zip(hashes, lines, strict=True))
-            if len(fresh) == len(hashes) and recent.keys().isdisjoint(fresh):
-                recent.update(fresh)  # type: ignore[arg-type]  # None is not among them
-                self._put_by()
-                return
+        earlier = self._earlier(known[maybe], [there[at] for at in maybe.tolist()])
+        fresh = dict(zip(hashes, lines, strict=True))
+        fresh.pop(None, None)
+        if (
+            not earlier
+            and len(fresh) == len(there)
+            and not any(key in recent for key in known[maybe].tolist())
+        ):
+            recent.update(fresh)  # type: ignore[arg-type]  # None is not among them
+            self._put_by()
+            return
         for at, (key, line) in enumerate(zip(hashes, lines, strict=True)):
             if key is None:
                 continue
@@ -46,17 +59,14 @@ class Seen:
                 yield at, first
         self._put_by()
 
-    def _earlier(self, hashes: Sequence[int | None]) -> dict[int, int]:
-        if not self._older:
-            return {}
-        asked = np.array([key if key is not None else 0 for key in hashes], np.int64)
-        there = np.array([key is not None for key in hashes], np.bool_)
+    def _earlier(self, asked: npt.NDArray[np.int64], at: Sequence[int]) -> dict[int, int]:
+        """The lines of those hashes among the older ones, by the places that they are asked for."""
         found: dict[int, int] = {}
         for known, lines in self._older:
             places = np.searchsorted(known, asked)
             places[places == len(known)] = 0
-            hits = np.flatnonzero((known[places] == asked) & there)
-            found.update((int(at), int(lines[places[at]])) for at in hits)
+            hits = np.flatnonzero(known[places] == asked)
+            found.update((at[hit], int(lines[places[hit]])) for hit in hits.tolist())
         return found
 
     def _put_by(self) -> None:

@@ -161,7 +161,8 @@ def bare(way: str, path: Path, url: str = "") -> float:
     """The seconds that a bare way takes, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.files", "--bare", way, "--write", str(path)]
     done = measured([*command, "--postgres", url], ROOT, {})
-    return json.loads(done.out)
+    seconds: float = json.loads(done.out)
+    return seconds
 
 
 @contextlib.contextmanager

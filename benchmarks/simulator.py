@@ -16,11 +16,36 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 AUTHORIZATION = base64.b64encode(b"coma_Demo0000Demo0001:demo-api-key").decode()
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a simulator answered while it was asked as fast as it could be."""
+
+    requests: int
+    seconds: float
+    cpu_s: float
+
+
+def measure(seconds: int, connections: int, *flags: str) -> Load:
+    """Ask a simulator of our own for so long."""
+    command = [sys.executable, "-m", "workers.simulator.payelata", "--until-stdin-closes"]
+    command += ["--quiet", *flags]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as simulator:
+        assert simulator.stdout is not None
+        base_url = json.loads(simulator.stdout.readline())["base_url"]
+        cpu_before, started = _cpu_s(simulator.pid), time.perf_counter()
+        requests = asyncio.run(_load(base_url, seconds, connections))
+        elapsed = time.perf_counter() - started
+        cpu = _cpu_s(simulator.pid) - cpu_before
+        simulator.terminate()
+    return Load(requests, elapsed, cpu)
 
 
 def main() -> int:
@@ -29,22 +54,12 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--ledger", type=Path)
     flags = parser.parse_args()
-    command = [sys.executable, "-m", "workers.simulator.payelata", "--until-stdin-closes"]
-    command += ["--quiet", "--settle", "0.2"]
-    if flags.ledger is not None:
-        command += ["--ledger", str(flags.ledger)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as simulator:
-        assert simulator.stdout is not None
-        base_url = json.loads(simulator.stdout.readline())["base_url"]
-        cpu_before, started = _cpu_s(simulator.pid), time.perf_counter()
-        requests = asyncio.run(_load(base_url, flags.seconds, flags.connections))
-        elapsed = time.perf_counter() - started
-        cpu = _cpu_s(simulator.pid) - cpu_before
-        simulator.terminate()
+    ledger = [] if flags.ledger is None else ["--ledger", str(flags.ledger)]
+    load = measure(flags.seconds, flags.connections, "--settle", "0.2", *ledger)
     print(f"{'connections':>12}{'requests':>10}{'requests/s':>12}{'of a core':>11}{'us each':>9}")
     print(
-        f"{flags.connections:>12}{requests:>10}{requests / elapsed:>12.0f}"
-        f"{cpu / elapsed:>11.0%}{cpu / requests * 1e6:>9.0f}"
+        f"{flags.connections:>12}{load.requests:>10}{load.requests / load.seconds:>12.0f}"
+        f"{load.cpu_s / load.seconds:>11.0%}{load.cpu_s / load.requests * 1e6:>9.0f}"
     )
     return 0
 

@@ -25,6 +25,7 @@ TESTS = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests"
 MIGRATIONS = "workers/record/migrations/"
 # Modules whose rules are tested elsewhere, because they only mean something in a whole run.
 TESTED_BY = {
+    "batches/checked.py": "batches/test_screening.py",
     "batches/command.py": "batches/test_cli.py",
     "batches/dispatch.py": "batches/test_run.py",
     "batches/health.py": "batches/test_cli_health.py",

@@ -11,7 +11,6 @@ PaybatchError
 │   ├── MoneyError             an amount or a currency that cannot be read exactly
 │   ├── FileUnreadable         the file as a whole cannot be read (3)
 │   ├── FileRefused            rows have faults, or totals do not hold (3)
-│   │   └── KeyChanged         the file is as it should be, and is to be checked once more (3)
 │   ├── BatchExists            the same content has been stored before (3)
 │   └── NothingLeft            all of what is asked for is done or decided already (3)
 ├── CheckerError               whoever approves
@@ -78,10 +77,6 @@ class FileRefused(MakerError):
     """The file has faults; nothing was stored and nothing was sent."""
 
     exit_code = 3
-
-
-class KeyChanged(FileRefused):
-    """The encryption key was changed between a file's check and its storing; nothing was stored."""
 
 
 class BatchExists(MakerError):

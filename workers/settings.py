@@ -269,7 +269,7 @@ class Settings(Model):
     cell_chars_max: Annotated[int, Field(ge=1)] = 10_000
     columns_max: Annotated[int, Field(ge=1)] = 200
     # Messages that may be out at a time, so that pause and cancel act at once.
-    dispatch_window: Annotated[int, Field(ge=1)] = 500
+    dispatch_window: Annotated[int, Field(ge=1)] = 2_000
 
     @property
     def embedded(self) -> bool:

@@ -189,6 +189,8 @@ def _publish(producer: Any, due: Due) -> None:
             "argsrepr": f"({due.payout_id},)",
             "expires": due.expires_at.isoformat(),
         },
+        # Where the broker can throw it away itself.
+        expiration=due.lasts_s,
         correlation_id=task_id,
         declare=[app.amqp.queues[queue]],
         retry=False,

@@ -214,14 +214,6 @@ def said(call: Callable[[], object]) -> str:
     return "nothing"
 
 
-def key_changed_meanwhile(folder: Path) -> str:
-    with desk(folder) as (preflight, checked):
-        plan = checked(usd_row(1))
-        # As if they had been closed before a change of keys.
-        plan.drafts.key_id = b"old!"
-        return said(lambda: approval.store(plan, preflight, MAKER))
-
-
 def used_meanwhile(folder: Path) -> str:
     with desk(folder) as (preflight, checked):
         plan = checked(usd_row(1))
@@ -347,7 +339,6 @@ SCENARIOS: Mapping[str, Scenario] = {
     # Storing
     "the same rows as a batch that waits": stored_twice(approve=False),
     "the same rows as a batch that is approved": stored_twice(approve=True),
-    "the encryption key was changed between its check and its storing": key_changed_meanwhile,
     "somebody else stored one of its rows a moment ago": used_meanwhile,
     "what is recorded with a batch": noted,
     # Many

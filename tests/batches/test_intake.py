@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from batches import approval, control
 from batches.intake import Intake, forget_rooms
@@ -21,7 +22,8 @@ from tests.worlds import CHECKER, KEY, MAKER
 from workers.record.keys import new_key_text
 from workers.record.model import Actor
 from workers.record.rotation import Rotation
-from workers.record.vault import Vault
+from workers.record.tables import payouts
+from workers.record.vault import Vault, key_id_of
 from workers.runtime import Runtime
 
 TUESDAY = date(2026, 3, 3)
@@ -316,7 +318,7 @@ def test_a_batch_that_is_turned_down_before_its_dead_worker_noted_it_is_not_stor
     assert world.paid() == {}
 
 
-def test_a_key_that_is_changed_between_check_and_storing_refuses_no_file(
+def test_a_file_is_closed_with_the_key_that_came_between_check_and_storing(
     world: SettlementWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = Vault.from_text(KEY, new_key_text())
@@ -334,10 +336,10 @@ def test_a_key_that_is_changed_between_check_and_storing_refuses_no_file(
     world.at("02T02:30")
     world.settle()
     [file] = world.files()
-    assert (file.fate, file.place, world.lying()) == ("taken", "inbox", ["a.csv"])
-    assert world.outcomes() == {str(MONDAY): "open"}
-    world.settle()
-    assert world.fates() == {"a.csv": "approved"}
+    assert file.fate == "approved"
+    with world.runtime.database.read() as connection:
+        closed = connection.execute(select(payouts.c.sealed_data)).scalars().all()
+    assert {key_id_of(data) for data in closed} == {both.known_ids[1]}
     world.pay()
     assert world.paid() == {"T-0001": 1, "T-0002": 1}
 

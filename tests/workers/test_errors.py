@@ -18,7 +18,6 @@ EXIT_CODES = {
     "MoneyError": 2,
     "FileUnreadable": 3,
     "FileRefused": 3,
-    "KeyChanged": 3,
     "BatchExists": 3,
     "NothingLeft": 3,
     "CheckerError": 3,

@@ -72,7 +72,7 @@ def test_what_is_due_is_announced_once_with_the_time_after_which_it_is_worthless
     ids = installation.approved(3)
     sweep.sweep(installation.runtime, installation.post)
     until = installation.clock.now() + timedelta(seconds=ANNOUNCE_S)
-    assert installation.post.messages == [Due(one, "main", True, until) for one in ids]
+    assert installation.post.messages == [Due(one, "main", True, until, 120) for one in ids]
     installation.post.take()
     assert installation.sweep() == []
 

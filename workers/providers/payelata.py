@@ -44,6 +44,7 @@ from workers.providers.port import (
     Service,
     WebhookAnswers,
     digest_of,
+    takes_all,
 )
 from workers.providers.tokens import Tokens
 from workers.providers.transport import Answer, Lost, Transport
@@ -99,9 +100,8 @@ class Payelata:
         identity = digest_of(self.name, config.base_url, config.account_id)
         self.capabilities = replace(can, identity=identity)
 
-    def why_not(self, order: Order) -> Sequence[tuple[str, str]]:  # noqa: ARG002 - as the port asks
-        """Nothing beside the services' own rules, which the provider lists."""
-        return ()
+    # Nothing beside the services' own rules, which the provider lists.
+    why_not = staticmethod(takes_all)
 
     # Calls about one payout: none raises for what the provider or the network did.
 

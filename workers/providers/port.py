@@ -41,6 +41,7 @@ __all__ = [
     "digest_of",
     "installed_providers",
     "load_provider",
+    "takes_all",
 ]
 
 ENTRY_POINTS = "paybatch.providers"
@@ -203,6 +204,13 @@ class Service:
         if self.fee_max is not None and self.fee_max.minor > 0:
             minor = min(minor, self.fee_max.minor)
         return Money(minor, amount.currency)
+
+
+def takes_all(order: Order) -> Sequence[tuple[str, str]]:  # noqa: ARG001 - as the port asks
+    """The `why_not` of an adapter that has no rules beside those that its provider's services list;
+    known by its identity, so that it need not be asked for each of a million orders.
+    """
+    return ()
 
 
 class Provider(Protocol):

@@ -53,13 +53,18 @@ class Answer:
     def json(self) -> Any:
         """The body as JSON with exact numbers; None where it is none."""
         try:
-            return json.loads(self.body, parse_float=Decimal, parse_constant=_not_a_number)
+            text = self.body.decode(json.detect_encoding(self.body), "surrogatepass")
+            return _EXACT.decode(text)
         except (ValueError, ArithmeticError, RecursionError):
             return None
 
 
 def _not_a_number(word: str) -> Any:
     raise ValueError(f"{word} is no JSON number")
+
+
+# Made once: `json.loads` makes a decoder anew for every document that is not read its usual way.
+_EXACT = json.JSONDecoder(parse_float=Decimal, parse_constant=_not_a_number)
 
 
 @dataclass(frozen=True, slots=True)

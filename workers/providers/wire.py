@@ -151,8 +151,14 @@ def masked(words: str, order: Order | None = None, *, chars_max: int = TEXT_CHAR
     return line if len(line) <= chars_max else line[: chars_max - 1] + "…"
 
 
+_PLAIN_WORD = re.compile(rf"[A-Za-z_]{{1,{WORD_CHARS_MAX}}}", re.ASCII)
+
+
 def word(value: Any) -> str | None:
     """A status, resolution or code of the provider, safe to keep and to show."""
+    if isinstance(value, str) and _PLAIN_WORD.fullmatch(value):
+        # Almost always; and nothing in it that could be masked.
+        return value
     return masked(value, chars_max=WORD_CHARS_MAX) or None if isinstance(value, str) else None
 
 

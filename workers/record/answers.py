@@ -65,14 +65,16 @@ class Answers:
                     func.min(payouts.c.sent_at).label("sent_at"),
                     func.count(payouts.c.sent_at).label("sent"),
                     func.min(payouts.c.due_at).label("due_at"),
-                    # All rows of a batch were stored at once, when it was made.
-                    func.max(batches.c.made_at).label("made_at"),
                 )
-                .select_from(payouts.join(batches, batches.c.id == payouts.c.batch_id))
                 .where(payouts.c.batch_id == batch_id)
                 .group_by(*key, payouts.c.fee_currency)
                 .order_by(*key)
-            )
+            ).all()
+            if not rows:
+                return []
+            # All rows of a batch were stored at once, when it was made.
+            made = connection.execute(select(batches.c.made_at).where(batches.c.id == batch_id))
+            made_at: datetime = made.scalar_one()
             return [
                 Tally(
                     state=State(row.state),
@@ -82,7 +84,7 @@ class Answers:
                     fees={row.fee_currency: int(row.fee_minor)}
                     if row.fee_currency and row.state in MOVED
                     else {},
-                    since=row.sent_at if row.sent == row.number else row.made_at,
+                    since=row.sent_at if row.sent == row.number else made_at,
                     due_at=row.due_at,
                 )
                 for row in rows

@@ -18,6 +18,8 @@ from sqlalchemy import (
     Connection,
     Row,
     and_,
+    bindparam,
+    exists,
     func,
     insert,
     literal_column,
@@ -30,7 +32,7 @@ from workers.errors import AccountFault, ApprovalRefused, StaleState
 from workers.record import history, replacements
 from workers.record.answers import Answers, paged
 from workers.record.database import TEXTS
-from workers.record.drafts import Drafts, NewRow, store_drafts
+from workers.record.drafts import Drafts, NewRow, NewRows, store_drafts
 from workers.record.history import Action, Deed
 from workers.record.keybook import writing
 from workers.record.model import Actor, ContentHash
@@ -40,7 +42,7 @@ from workers.record.store import Store
 from workers.record.tables import REFERENCE_TAKEN, accounts, batches, payouts
 from workers.record.vault import Vault
 
-__all__ = ["Batch", "BatchBook", "NewRow"]
+__all__ = ["Batch", "BatchBook", "NewRow", "NewRows"]
 
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
@@ -48,6 +50,13 @@ _ID_LENGTH = 7
 # Written into the statement: SQLite uses an index of some rows only where it sees that they are
 # all that is asked for.
 _NONE: ColumnElement[str] = literal_column("''")
+# In the index's order, or the table itself might be walked for the first one.
+_FIRST_OF = (
+    select(payouts.c.reference_id)
+    .where(payouts.c.account == bindparam("account"), REFERENCE_TAKEN)
+    .order_by(payouts.c.reference_id)
+    .limit(1)
+)
 # What `Store.order_of` makes an order from.
 ORDERED = (
     payouts.c.id,
@@ -128,16 +137,13 @@ class BatchBook(Answers):
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
-            StaleState: the rows were closed with another key than the one in use.
             FileRefused: a line that it pays again is paid by another payout as well.
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
             self.database.have_time(connection)
             vault = writing(connection, self.store.vault)
-            drafts = rows if isinstance(rows, Drafts) else Drafts.of(rows, vault)
-            if drafts.key_id != vault.key_id:
-                raise StaleState("the encryption key was changed meanwhile")
+            drafts = rows if isinstance(rows, Drafts) else Drafts.of(rows)
             connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -155,7 +161,7 @@ class BatchBook(Answers):
                 )
             )
             _note_stored(connection, batch_id, Deed(now, Action.STORED, actor, note))
-            store_drafts(connection, drafts, batch_id=batch_id, now=now)
+            store_drafts(connection, drafts, vault, batch_id=batch_id, now=now)
             if drafts.replacing:
                 replacements.check(connection, batch_id)
             if drafts.replacing or child_of is not None:
@@ -172,6 +178,9 @@ class BatchBook(Answers):
         if not reference_ids:
             return found
         with self.database.read() as connection:
+            # The first file of an account need not ask for each of its rows.
+            if connection.execute(_FIRST_OF, {"account": account}).first() is None:
+                return found
             rows = connection.execute(
                 select(
                     payouts.c.reference_id, payouts.c.batch_id, payouts.c.state, payouts.c.attempts
@@ -211,6 +220,12 @@ class BatchBook(Answers):
             found: dict[str, Row[Any]] = {}
             found |= {row.replaces: row for row in rows}
         return found
+
+    def any_since(self, since: datetime) -> bool:
+        """Whether any payout was stored since then, which it was with its batch."""
+        asked = select(exists().where(batches.c.made_at >= since))
+        with self.database.read() as connection:
+            return bool(connection.execute(asked).scalar_one())
 
     def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
         """The latest payout since then of each fingerprint, that was or may be paid: its reference

@@ -54,6 +54,17 @@ _ACCOUNT_LETS = and_(
 _BATCH_LETS = or_(payouts.c.state != State.QUEUED, batches.c.decision == "approved")
 _WITH_BATCH = payouts.join(batches).join(accounts, accounts.c.name == payouts.c.account)
 
+# What a worker needs of a payout: the rest is what was learnt of it, and what is shown.
+_TAKEN = [
+    column
+    for column in payouts.c
+    if column.name
+    not in {
+        "beneficiary", "fingerprint", "fee_expected_minor", "fee_minor", "fee_currency",
+        "processed_minor", "processed_currency", "exchange_rate", "failure_code", "failure_reason",
+        "warning", "created_at", "announced_until", "woken_at",
+    }
+]  # fmt: skip
 # Written out, not bound: only so does a database see that the index of queued payouts, or of the
 # others, has them all.
 _QUEUED = payouts.c.state == literal_column("'queued'")
@@ -128,7 +139,7 @@ def claimable(database: Database) -> Select[Any]:
     when their accounts were put back.
     """
     return (
-        select(payouts, accounts.c.restored_at)
+        select(*_TAKEN, accounts.c.restored_at)
         .select_from(_WITH_BATCH)
         .where(database.among(payouts.c.id), _WAITING, _ACCOUNT_LETS, _BATCH_LETS)
         .with_for_update(skip_locked=True, of=payouts)
@@ -143,8 +154,9 @@ class Due:
     account: str
     # It is to be sent; else it is to be asked about.
     to_send: bool
-    # When its message is worthless.
+    # When its message is worthless, and how long that is from now.
     expires_at: datetime
+    lasts_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +188,8 @@ class DueWork:
             until = now + timedelta(seconds=announce_s[account])
             wanted = {"of_account": account, "now": now, "batch_id": batch_id}
             ids = self._mark(wanted, window, until, to_send=to_send)
-            found += [Due(each, account, to_send, until) for each in ids]
+            lasts_s = announce_s[account]
+            found += [Due(each, account, to_send, until, lasts_s) for each in ids]
         return found
 
     def _open(self, names: Collection[str], now: datetime) -> Sequence[tuple[str, bool]]:

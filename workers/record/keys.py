@@ -10,7 +10,6 @@ import base64
 import binascii
 import contextlib
 import hashlib
-import hmac
 import os
 import secrets
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ KEY_FILE_NAME = "paybatch.key"
 # The key that a rotation is on its way to, and one that only old backups need.
 NEW_SUFFIX = ".new"
 RETIRED_SUFFIX = ".retired-"
+_sha256 = hashlib.sha256
 
 
 class Key:
@@ -40,8 +40,8 @@ class Key:
         self.id = hashlib.sha256(b"paybatch key id" + secret).digest()[:KEY_ID_BYTES]
         self.data = AESGCM(_derived(secret, b"beneficiary data"))
         self.other = AESGCM(_derived(secret, b"tokens and deliveries"))
-        self._seal = _hasher(_derived(secret, b"row seal"))
-        self._fingerprint = _hasher(_derived(secret, b"beneficiary fingerprint"))
+        self._seal = _padded(_derived(secret, b"row seal"))
+        self._fingerprint = _padded(_derived(secret, b"beneficiary fingerprint"))
 
     @classmethod
     def from_text(cls, text: str, *, named: str = "encryption_key") -> Key:
@@ -70,6 +70,28 @@ class Key:
     def fingerprint_of(self, payee: bytes) -> str:
         """A hash over who is paid and how much, which is an order's `payee`."""
         return _keyed_hash(self._fingerprint, payee)[:32]
+
+
+class PassingKey:
+    """A key that is written nowhere and ends with its process."""
+
+    def __init__(self) -> None:
+        self._cipher = AESGCM(secrets.token_bytes(KEY_BYTES))
+
+    def closed(self, plain: bytes, bound: bytes) -> bytes:
+        """As bytes that only this key opens, for that place."""
+        return closed(self._cipher, plain, bound)
+
+    def opened(self, data: bytes, bound: bytes) -> bytes:
+        """What `closed` made.
+
+        Raises:
+            VaultError: it was changed, or lies in another place.
+        """
+        plain = opened(self._cipher, data, bound)
+        if plain is None:
+            raise VaultError("what was put by was changed meanwhile; nothing was stored")
+        return plain
 
 
 def new_key_text() -> str:
@@ -211,17 +233,33 @@ def closed(cipher: AESGCM, plain: bytes, bound: bytes) -> bytes:
     return nonce + cipher.encrypt(nonce, plain, bound)
 
 
+def closed_all(cipher: AESGCM, plains: Sequence[bytes], bounds: Sequence[bytes]) -> list[bytes]:
+    """The same of many, whose random bytes are asked for together."""
+    some = secrets.token_bytes(NONCE_BYTES * len(plains))
+    nonces = [some[at : at + NONCE_BYTES] for at in range(0, len(some), NONCE_BYTES)]
+    encrypt = cipher.encrypt
+    return [
+        nonce + encrypt(nonce, plain, bound)
+        for nonce, plain, bound in zip(nonces, plains, bounds, strict=True)
+    ]
+
+
 def _derived(key: bytes, purpose: bytes) -> bytes:
     # Source: RFC 5869 (HKDF): one key a purpose, so that none can stand in for another.
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"paybatch " + purpose).derive(key)
 
 
-def _hasher(key: bytes) -> hmac.HMAC:
-    """HMAC-SHA-256 that has taken its key: copying it is much cheaper than taking the key anew."""
-    return hmac.new(key, digestmod=hashlib.sha256)
+# The block of SHA-256, and what RFC 2104 (HMAC) mixes into the key for its two hashes.
+_BLOCK_BYTES, _INNER, _OUTER = 64, 0x36, 0x5C
 
 
-def _keyed_hash(hasher: hmac.HMAC, data: bytes) -> str:
-    mine = hasher.copy()
-    mine.update(data)
-    return mine.hexdigest()
+def _padded(key: bytes) -> tuple[bytes, bytes]:
+    """What the two hashes of HMAC-SHA-256 with that key begin with."""
+    filled = key.ljust(_BLOCK_BYTES, b"\0")
+    return bytes(byte ^ _INNER for byte in filled), bytes(byte ^ _OUTER for byte in filled)
+
+
+def _keyed_hash(pads: tuple[bytes, bytes], data: bytes) -> str:
+    """HMAC-SHA-256: two hashes made in one go each take half the time of an `hmac` object."""
+    inner, outer = pads
+    return _sha256(outer + _sha256(inner + data).digest()).hexdigest()

@@ -281,7 +281,7 @@ def _payout(row: Row[Any], vault: Vault, done: Rotated) -> Mapping[str, Any] | N
         seal = vault.seal(order)
     elif seal is not None:
         done.broken.add(row.reference_id)
-    if fingerprint in vault.fingerprints(order.payee()):
+    if fingerprint in vault.fingerprints_of([order.payee()])[0]:
         fingerprint = vault.fingerprint(order)
     return {
         "new_sealed_data": vault.encrypt(order),

@@ -25,10 +25,10 @@ def payout_of(row: Row[Any]) -> Payout:
     )
 
 
-def moved(payout: Payout, change: Change) -> Payout:
-    """The payout as a change leaves it."""
+def moved(payout: Payout, change: Change, *, untold: Change | None = None) -> Payout:
+    """The payout as a change leaves it; `untold` where it is not stored yet."""
     told = {name: value for name, value in change.values.items() if name in _FIELDS}
-    return replace(payout, untold=None, **told)
+    return replace(payout, **told, untold=untold)
 
 
 def money_of(row: Row[Any]) -> Money:

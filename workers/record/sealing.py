@@ -33,6 +33,6 @@ def laid_out(
     """
     connection.execute(CreateTable(_SEALS))
     for page in pages:
-        store_many(connection, _SEALS.name, ("payout_id", "seal"), [page])
+        store_many(connection, _SEALS, ("payout_id", "seal"), [list(zip(*page, strict=True))])
     yield _SEALS
     connection.execute(DropTable(_SEALS))

@@ -111,6 +111,9 @@ MOVES = (
     Move(State.HELD, State.CANCELLED, "a person decided"),
 )
 
+_SOURCES: Mapping[State, frozenset[State]] = {
+    target: frozenset(move.source for move in MOVES if move.target is target) for target in State
+}
 _TARGETS: Mapping[State, frozenset[State]] = {
     source: frozenset(move.target for move in MOVES if move.source is source) for source in State
 }
@@ -136,7 +139,7 @@ def sources_of(target: State) -> frozenset[State]:
     """The states from which a payout may come to `target`: the guard of the UPDATE that moves
     it.
     """
-    return frozenset(source for source in State if target in _TARGETS[source])
+    return _SOURCES[target]
 
 
 def is_final(state: State) -> bool:

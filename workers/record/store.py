@@ -141,8 +141,8 @@ class Store:
             return Recorded(payout, verdict.next_step, verdict.wait_s)
         told = Told(payout, reply, verdict, policy, now, here=here)
         if here and reply.warning is None and would_be_said_again(payout, verdict):
-            change, recorded = meant(told)
-            return replace(recorded, payout=replace(recorded.payout, untold=change))
+            change = meant(told, verdict)
+            return Recorded(moved(payout, change, untold=change), Step.POLL, verdict.wait_s)
         stored: Recorded = self._stored(told)
         return stored
 
@@ -248,8 +248,10 @@ class Store:
         payout = moved(claim.payout, change)
         if row.state != State.QUEUED:
             return change, Claim(payout, claim.order)
-        payout = replace(payout, looks_first=intents.looks_first(row, policy))
-        return change, Claim(payout, replace(claim.order, key_no=row.key_no))
+        order = replace(claim.order, key_no=row.key_no) if row.key_no else claim.order
+        if intents.looks_first(row, policy):
+            payout = replace(payout, looks_first=True)
+        return change, Claim(payout, order)
 
     def waiting_order(self, account: str) -> Order | None:
         """The order that has waited longest in an account, to ask its provider about."""

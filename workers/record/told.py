@@ -96,12 +96,14 @@ def planned(
         verdict = _with_release(payout, verdict, told.policy, told.now, is_open=open_ones[key])
     elif verdict.next_step is Step.CREATE:
         verdict = _not_sent(payout, verdict)
-    return meant(replace(told, verdict=verdict))
+    change = meant(told, verdict)
+    next_step = Step.POLL if told.here else verdict.next_step
+    return change, Recorded(moved(payout, change), next_step, verdict.wait_s)
 
 
-def meant(told: Told) -> tuple[Change, Recorded]:
+def meant(told: Told, verdict: Verdict) -> Change:
     """What an answer changes, with a verdict that holds as it stands."""
-    payout, reply, verdict, now = told.payout, told.reply, told.verdict, told.now
+    reply, now = told.reply, told.now
     changes = dict(verdict.changes)
     if verdict.next_step is None and not told.here:
         due_at = None if verdict.wait_s is None else now + timedelta(seconds=verdict.wait_s)
@@ -112,11 +114,9 @@ def meant(told: Told) -> tuple[Change, Recorded]:
         notes.append((f"intent to release, number {changes['releases']}", None))
     if reply.warning is not None and not verdict.moves:
         notes.append((f"warning: {reply.warning}", reply.code))
-    change = change_of(
-        payout, verdict.moves, changes, actor=WORKER, now=now, code=reply.code, notes=notes
+    return change_of(
+        told.payout, verdict.moves, changes, actor=WORKER, now=now, code=reply.code, notes=notes
     )
-    next_step = Step.POLL if told.here else verdict.next_step
-    return change, Recorded(moved(payout, change), next_step, verdict.wait_s)
 
 
 def tells_account(reply: Reply) -> bool:

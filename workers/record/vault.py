@@ -113,12 +113,13 @@ class Vault:
 
     def encrypt(self, order: Order) -> bytes:
         """The order's beneficiary data, as bytes that only its key opens for this order."""
-        plain = (
-            f'{{"fields":{plain_object(order.fields)}'
-            f',"context":{plain_object(order.context)}'
-            f',"customer":{plain_object(order.customer)}}}'
-        ).encode()
-        return self._closed(self._writes.data, plain, _bound(order.account, order.reference_id))
+        bound = bound_to(order.account, order.reference_id)
+        return self._closed(self._writes.data, plain_of(order), bound)
+
+    def closed_all(self, plains: Sequence[bytes], bounds: Sequence[bytes]) -> list[bytes]:
+        """What `encrypt` gives for each order, by its `plain_of` and what it is bound to."""
+        head = _VERSION + self._writes.id
+        return [head + data for data in keys.closed_all(self._writes.data, plains, bounds)]
 
     def decrypt(self, data: bytes, *, account: str, reference_id: str) -> Mapping[str, Any]:
         """The `fields`, `context` and `customer` that `encrypt` closed.
@@ -128,7 +129,7 @@ class Vault:
         """
         what = f"payout {reference_id}"
         key = self._key_of(data, what)
-        plain = self._opened(key.data, data, _bound(account, reference_id), what)
+        plain = self._opened(key.data, data, bound_to(account, reference_id), what)
         opened: Mapping[str, Any] = json.loads(plain)
         return opened
 
@@ -180,19 +181,17 @@ class Vault:
 
     def fingerprint(self, order: Order) -> str:
         """The same for the same beneficiary and amount, and telling nothing without the key."""
-        return self.fingerprint_of(order.payee())
+        return self._writes.fingerprint_of(order.payee())
 
-    def fingerprint_of(self, payee: bytes) -> str:
-        """The fingerprint of the order whose `payee` that is."""
-        return self._writes.fingerprint_of(payee)
+    def fingerprints_all(self, payees: Sequence[bytes]) -> list[str]:
+        """The fingerprint of each order, by its `payee`."""
+        return list(map(self._writes.fingerprint_of, payees))
 
-    def fingerprints(self, payee: bytes) -> Sequence[str]:
-        """All that a payout of the same beneficiary and amount may be stored under.
-
-        Args:
-            payee: of an order.
+    def fingerprints_of(self, payees: Sequence[bytes]) -> Sequence[Sequence[str]]:
+        """For each order, by its `payee`, all that a payout of the same beneficiary and amount may
+        be stored under.
         """
-        return [key.fingerprint_of(payee) for key in self._keys()]
+        return list(zip(*[map(key.fingerprint_of, payees) for key in self._keys()], strict=True))
 
     def _keys(self) -> Sequence[Key]:
         """The one that closes first: most rows are its own."""
@@ -222,5 +221,15 @@ def masked_beneficiary(order: Order) -> str:
     return ", ".join([f"{name} {mask(str(fields[name]))}" for name in sorted(fields)])
 
 
-def _bound(account: str, reference_id: str) -> bytes:
+def plain_of(order: Order) -> bytes:
+    """The beneficiary data of an order, before it is closed."""
+    return (
+        f'{{"fields":{plain_object(order.fields)}'
+        f',"context":{plain_object(order.context)}'
+        f',"customer":{plain_object(order.customer)}}}'
+    ).encode()
+
+
+def bound_to(account: str, reference_id: str) -> bytes:
+    """What the closed data of a payout is bound to: it opens for no other."""
     return f"{account}\0{reference_id}".encode()

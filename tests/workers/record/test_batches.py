@@ -343,6 +343,7 @@ def test_two_batches_cannot_both_spend_the_last_coin(record: Record) -> None:
         "UPDATE batches SET decision = 'maybe'",
         "UPDATE batches SET rows = 0",
         "DELETE FROM batches",
+        "DELETE FROM accounts",
         "INSERT INTO payout_events (payout_id, at, from_state, to_state, cause, actor)"
         " VALUES (999, '2026-01-01', 'draft', 'queued', 'x', 'y')",
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -110,10 +109,9 @@ def test_what_was_not_told_yet_is_stored_with_the_next_change(record: Record) ->
     assert written(record, creating(record, one))
     payout = payout_of(record.row(one))
     first = change_of(payout, [(State.PROCESSING, "a")], {"polls": 3}, actor=WORKER, now=NOW)
-    waiting = moved(payout, first)
+    waiting = moved(payout, first, untold=first)
     assert (waiting.state, record.state(one)) == (State.PROCESSING, State.CREATING)
-    told = replace(waiting, untold=first)
-    second = change_of(told, [(State.PAID, "b")], {"settled_at": NOW}, actor=WORKER, now=NOW)
+    second = change_of(waiting, [(State.PAID, "b")], {"settled_at": NOW}, actor=WORKER, now=NOW)
     assert written(record, second) == {one}
     row = record.row(one)
     assert (row.state, row.polls, row.settled_at) == ("paid", 3, NOW)

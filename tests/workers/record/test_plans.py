@@ -149,7 +149,7 @@ def test_the_status_of_a_batch_reads_no_other_batch(million: Database) -> None:
         book.held("B3")
         book.tallies("B3")
     for plan in plans.found:
-        assert re.search(r"payouts_(batch_(state|row)|warned)", plan), plan
+        assert re.search(r"payouts_(batch_(unpaid|row)|warned)", plan), plan
         assert "Seq Scan on payouts" not in plan, plan
         # A tenth of all rows are its own; an update leaves the old form of a row beside the new.
         assert _most_rows(plan) <= ROWS // 10 * 1.1, plan
@@ -176,7 +176,7 @@ def test_a_decision_is_carried_out_by_reading_the_rows_that_follow(million: Data
 
 def _beside(decided: str) -> list[str]:
     """The indexes that are read to see whether there is anything left to stop."""
-    return [] if decided == "resume" else ["payouts_batch_state"]
+    return [] if decided == "resume" else ["payouts_batch_unpaid"]
 
 
 def test_a_batch_that_replaces_nothing_is_not_read_for_what_it_replaces(

@@ -113,7 +113,8 @@ def test_duplicates_are_found_before_during_and_after(record: Record) -> None:
     made = rotating(record)
 
     def found() -> set[str]:
-        wanted = [each for one in orders for each in BOTH_KEYS.fingerprints(one.payee())]
+        payees = [one.payee() for one in orders]
+        wanted = [each for several in BOTH_KEYS.fingerprints_of(payees) for each in several]
         return set(record.batches.repeats(wanted, since).values())
 
     seen = []

@@ -1,0 +1,146 @@
+"""How many messages a second are dispatched for queued rows, with nobody who takes them.
+
+    python -m benchmarks.dispatch [--rows 20000] [--amqp amqp://guest:guest@127.0.0.1:5672//]
+
+The rows are approved and lie in PostgreSQL. Announcing them is measured as a worker does it on a
+tick: so many are marked and published at a time, to Redis, and to RabbitMQ where one answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+
+from benchmarks.bench import Bench, scenario
+from benchmarks.contenders import Cluster, submitted
+from benchmarks.machine import ROOT
+from benchmarks.world import World
+from workers import sweep, tasks
+from workers.queues import queue_of
+from workers.record.due import Due
+from workers.runtime import Runtime, settings_of
+from workers.settings import Settings
+
+ACCOUNT = "bench"
+AMQP = "amqp://guest:guest@127.0.0.1:5672//"
+ROWS = 20_000
+AT_A_TIME = (500, 2000, 10_000)
+
+
+class _Timed:
+    """The broker, which notes how long publishing takes."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def publish(self, due: Sequence[Due]) -> None:
+        began = time.perf_counter()
+        tasks.broker.publish(due)
+        self.seconds += time.perf_counter() - began
+
+    def waiting(self, queue: str) -> int:
+        return tasks.broker.waiting(queue)
+
+
+def announce_all(rows: int, at_a_time: int) -> Mapping[str, float]:
+    """Announce all rows, so many at a time, in this process."""
+    settings = Settings.load(settings_of)
+    runtime = Runtime.open(settings)
+    broker = _Timed()
+    # The first connection, and everything else that is made once, is no dispatching.
+    sent = _announce(runtime, broker, window=100)
+    broker.seconds, first = 0.0, sent
+    began, cpu = time.perf_counter(), time.process_time()
+    while sent < rows:
+        sent += _announce(runtime, broker, window=sent + at_a_time)
+    seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
+    runtime.close()
+    return {
+        "per_s": (sent - first) / seconds,
+        "cpu_us": 1e6 * cpu_s / (sent - first),
+        "publishing": broker.seconds / seconds,
+    }
+
+
+def _announce(runtime: Runtime, broker: _Timed, *, window: int) -> int:
+    # Nobody takes what is out, so the window has to grow.
+    settings = runtime.settings.model_copy(update={"dispatch_window": window})
+    return sweep.announce(replace(runtime, settings=settings), broker)
+
+
+def measure(world: World, amqp: str) -> Iterator[str]:
+    """The lines of the table."""
+    rows = world.scenario.payouts
+    settings = _renamed(Cluster(1).settings(world))
+    submitted(world, settings)
+    brokers = {"Redis": f"{world.redis_url}/0"}
+    if _answers(amqp):
+        brokers["RabbitMQ, confirmed"] = amqp
+    yield "| broker | at a time | messages/s | CPU us each | of it publishing |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, url in brokers.items():
+        env = {**os.environ, **settings, "PAYBATCH_BROKER_URL": url}
+        for at_a_time in AT_A_TIME:
+            world.postgres.execute("UPDATE payouts SET announced_until = NULL", world.database)
+            world.postgres.execute("VACUUM ANALYZE payouts", world.database)
+            command = [sys.executable, "-m", "benchmarks.dispatch", "--rows", str(rows)]
+            command += ["--announce", str(at_a_time)]
+            done = subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE)
+            found = json.loads(done.stdout)
+            yield (
+                f"| {name} | {at_a_time:,} | {found['per_s']:,.0f} | {found['cpu_us']:.0f}"
+                f" | {found['publishing']:.0%} |"
+            )
+        _forget(url)
+
+
+def _renamed(env: Mapping[str, str]) -> dict[str, str]:
+    """With an account of another name: the queues of a RabbitMQ that others use are apart."""
+    return {name.replace("__MAIN__", f"__{ACCOUNT.upper()}__"): text for name, text in env.items()}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with _connection(url) as connection:
+            connection.ensure_connection(max_retries=1, timeout=2)
+    except OperationalError:
+        return False
+    return True
+
+
+def _connection(url: str) -> Connection:
+    return Connection(url, connect_timeout=2)  # type: ignore[no-untyped-call]  # kombu has no types
+
+
+def _forget(url: str) -> None:
+    with _connection(url) as connection, connection.channel() as channel:
+        channel.queue_delete(queue_of(ACCOUNT, to_send=True))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--amqp", default=AMQP)
+    parser.add_argument("--announce", type=int, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.announce:
+        print(json.dumps(announce_all(flags.rows, flags.announce)))
+        return 0
+    asked = scenario(slow=False, payouts=flags.rows, in_flight=32, window=flags.rows)
+    with Bench.open() as bench, bench.world(asked) as world:
+        for line in measure(world, flags.amqp):
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Rows that are alike, as columns: the same names in their objects, and only texts that stand in
+JSON as they are. What a million of them are hashed, closed and shown by is made a chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from workers.record.canonical import quoted
+
+# The cells of a column; one text where all rows have the same.
+Cells = str | Sequence[str]
+
+
+class Alike(NamedTuple):
+    """The objects of rows that are alike, each by the columns of its names, in the file's order."""
+
+    fields: Mapping[str, Cells]
+    context: Mapping[str, Cells]
+    customer: Mapping[str, Cells]
+    metadata: Mapping[str, Cells]
+    description: Cells
+
+
+class Template:
+    """A text of each row, of which most is the same for all of them."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._columns: list[Sequence[object]] = []
+
+    def add(self, same: str, cells: Cells | Sequence[int] = "") -> None:
+        """Text that all rows have, and then that of a column."""
+        if isinstance(cells, str):
+            self._parts.append((same + cells).replace("%", "%%"))
+        else:
+            self._parts.append(same.replace("%", "%%") + "%s")
+            self._columns.append(cells)
+
+    def add_object(
+        self, same: str, columns: Mapping[str, Cells], quote: Callable[[str], str] = quoted
+    ) -> None:
+        """Text that all rows have, and then an object in JSON."""
+        self.add(same + "{")
+        comma = ""
+        for name, cells in columns.items():
+            self.add(f'{comma}{quote(name)}:"', cells)
+            comma = '",'
+        self.add('"}' if columns else "}")
+
+    def texts(self, count: int) -> list[str]:
+        """The text of each of so many rows."""
+        text = "".join(self._parts)
+        if not self._columns:
+            return [text % ()] * count
+        return [text % row for row in zip(*self._columns, strict=True)]
+
+    def bytes(self, count: int) -> list[bytes]:
+        """The same in UTF-8."""
+        return [text.encode() for text in self.texts(count)]
+
+
+def in_order(columns: Mapping[str, Cells]) -> Mapping[str, Cells]:
+    """The columns by their names, as `Order.canonical` has them."""
+    return dict(sorted(columns.items()))
