@@ -47,8 +47,8 @@ else:
         "priority_steps": [0],
     }
 
-# A message is acknowledged after its work: RabbitMQ brings a killed worker's messages back, and with
-# Redis the table does. What they are then worth is the table's business.
+# A message is acknowledged after its work: RabbitMQ brings a killed worker's messages back, and
+# with Redis the table does. What they are then worth is the table's business.
 task_acks_late = True
 task_acks_on_failure = True
 task_acks_on_timeout = True

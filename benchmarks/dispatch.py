@@ -26,7 +26,7 @@ from benchmarks.machine import ROOT
 from benchmarks.world import World
 from workers import sweep, tasks
 from workers.queues import queue_of
-from workers.record.due import Due
+from workers.record.due import Due, Message
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
@@ -49,6 +49,9 @@ class _Timed:
 
     def waiting(self, queue: str) -> int:
         return tasks.broker.waiting(queue)
+
+    def next_of(self, queue: str) -> Message | None:
+        return tasks.broker.next_of(queue)
 
 
 def announce_all(rows: int, at_a_time: int) -> Mapping[str, float]:

@@ -17,8 +17,14 @@ THINGS = (
 )
 # A number and then things: right only where the number cannot be one.
 PLURAL = re.compile(rf"^(?: (?!has )\w+)? (?:{THINGS})\b")
-# Limits, and several hits for one reference id.
-NEVER_ONE = (" payouts carry this", " payouts that did not fail carry", "XLSX has room for")
+# Limits, several hits for one reference id, and a table's columns.
+NEVER_ONE = (
+    " payouts carry this",
+    " payouts that did not fail carry",
+    "XLSX has room for",
+    " ELSE payouts.",
+    " RETURNING payouts.id",
+)
 LIMITS = ("batches/loading.py", "batches/formats.py", "batches/checks.py")
 
 
