@@ -247,7 +247,7 @@ class Procrastinate:
         program: Command = [BIN / "procrastinate", "--app", f"{module}.app"]
         own = {**os.environ, **env}
         prepare: Command = [*program, "schema", "--apply"]
-        subprocess.run(prepare, cwd=ROOT, env=own, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(prepare, cwd=ROOT, env=own, check=True, capture_output=True)
         concurrency = str(max(1, world.scenario.in_flight // self.processes))
         worker: Command = [
             *program, "--verbose", "worker", "--concurrency", concurrency,
