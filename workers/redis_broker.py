@@ -1,4 +1,4 @@
-"""Redis as kombu speaks to it, with two things mended and one added.
+"""Redis as kombu speaks to it, with three things mended and one added.
 
 A closed channel says that it is closed. A worker acknowledges a message after its work, and by then
 its connection may have been closed and made anew. kombu 5.7.0 then fails with an AttributeError,
@@ -9,6 +9,9 @@ makes harmless.
 And a channel keeps its client: kombu makes a new one for every command, which costs more than to
 carry the command out. A client has no state but its pool of connections.
 
+What a worker has left when its connection closes is put back, if that can be done; else kombu would
+write it to a file in the temporary folder, for a person to put back. The table announces it again.
+
 And the message is shown that is taken next.
 """
 
@@ -16,17 +19,23 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from datetime import datetime
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
 
 _ID_MAX = 2**63 - 1
 
 
 class Channel(redis.Channel):
     """A channel that can be used, or says why not."""
+
+    _puts_back = True
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
@@ -41,6 +50,18 @@ class Channel(redis.Channel):
         if client is None or client.connection_pool is not pool:
             client = self._client = super()._create_client()  # type: ignore[no-untyped-call]
         return client
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        if not self._puts_back:
+            return
+        try:
+            super()._restore(message, leftmost)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            if not self._closing:
+                raise
+            # The others could wait as long for nothing.
+            self._puts_back = False
+            log.warning("messages not put back", extra={"reason": type(error).__name__})
 
     def next_of(self, queue: str) -> tuple[int, datetime] | None:
         """Of the message that is taken next the payout, and when it is worthless; None: none waits,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,3 +86,41 @@ def test_what_is_no_message_at_all_is_not_shown(tmp_path: Path) -> None:
             client.lpush("odd", text)
             assert connection.default_channel.next_of("odd") is None
             client.delete("odd")
+
+
+UNLISTED = {"ack_emulation": False, "socket_connect_timeout": 5}
+
+
+def test_what_is_left_when_a_connection_closes_is_put_back(tmp_path: Path) -> None:
+    redis_broker.use()
+    with redis_url(tmp_path) as url, Redis.from_url(url) as client:
+        with Connection(url, transport_options=UNLISTED) as connection:
+            queue = connection.SimpleQueue("left")
+            queue.clear()
+            for number in range(3):
+                queue.put(number)
+            queue.get(timeout=5).ack()
+            assert [queue.get(timeout=5).payload for _ in range(2)] == [1, 2]
+            assert client.llen("left") == 0
+        assert client.llen("left") == 2
+        client.delete("left")
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis of the tests' own")
+def test_what_cannot_be_put_back_is_left_to_the_table_and_not_written_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_broker.use()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with redis_url(tmp_path) as url:
+        before = {path.name for path in tmp_path.iterdir()}
+        with Connection(url, transport_options=UNLISTED) as connection:
+            queue = connection.SimpleQueue("left")
+            for number in range(3):
+                queue.put(number)
+                queue.get(timeout=5)
+            with Redis.from_url(url) as client:
+                client.shutdown(nosave=True)
+        assert {path.name for path in tmp_path.iterdir()} == before
+    said = [record.message for record in caplog.records if record.levelname != "INFO"]
+    assert said == ["messages not put back"]

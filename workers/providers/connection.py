@@ -116,19 +116,21 @@ def target_of(base_url: str) -> Target:
     """Where a base URL leads.
 
     Raises:
-        httpx.UnsupportedProtocol: it is neither http nor https, or names no host.
+        httpx.UnsupportedProtocol: it is neither http nor https, or names no host or port.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(base_url)
+        told, host = parts.port, parts.hostname or ""
+        if not host.isascii():
+            host = host.encode("idna").decode("ascii")
+    except ValueError:
+        raise httpx.UnsupportedProtocol("the base URL cannot be read") from None
+    if parts.scheme not in ("http", "https") or not host:
         raise httpx.UnsupportedProtocol("the base URL is neither http nor https")
     is_tls = parts.scheme == "https"
-    host, usual = parts.hostname, 443 if is_tls else 80
-    port = parts.port or usual
+    usual = 443 if is_tls else 80
+    port = told or usual
     literal = f"[{host}]" if ":" in host else host
-    try:
-        literal.encode("ascii")
-    except UnicodeEncodeError:
-        literal = host = host.encode("idna").decode("ascii")
     named = literal if port == usual else f"{literal}:{port}"
     return Target(Origin(is_tls, host, port), named, parts.path)
 

@@ -6,7 +6,7 @@ import gzip
 import socket
 import ssl
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -25,6 +25,7 @@ from tests.workers.providers.socket_world import (
     response,
     serving,
 )
+from workers.providers import connection
 from workers.providers.connection import BODY_BYTES_MAX, HEAD_BYTES_MAX, Origin, Target, target_of
 from workers.providers.transport import Answer, Lost, Transport
 from workers.record.status import Outcome
@@ -93,7 +94,20 @@ def test_a_base_url_leads_where_it_says(url: str, target: Target) -> None:
     assert target_of(url) == target
 
 
-@pytest.mark.parametrize("url", ["ftp://a", "a", "", "https://", "file:///etc/hosts"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://a",
+        "a",
+        "",
+        "https://",
+        "file:///etc/hosts",
+        "https://a:99999",
+        "https://a:b",
+        "https://[::1",
+        f"https://{'ü' * 64}.example",
+    ],
+)
 def test_a_base_url_that_leads_nowhere_is_refused(url: str) -> None:
     with pytest.raises(httpx.UnsupportedProtocol):
         target_of(url)
@@ -291,3 +305,37 @@ def self_signed(folder: Any) -> str:
         + made.public_bytes(serialization.Encoding.PEM)
     )
     return str(path)
+
+
+@pytest.fixture
+def trusted(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """What a server needs whose certificate everybody here believes."""
+    certificate = self_signed(tmp_path)
+    believing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    believing.load_verify_locations(certificate)
+    monkeypatch.setattr(ssl, "create_default_context", lambda: believing)
+    connection._ssl_context.cache_clear()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    yield context
+    connection._ssl_context.cache_clear()
+
+
+@pytest.mark.parametrize("more", [b"", response(b'"other"')], ids=["nothing", "another answer"])
+def test_over_tls_a_connection_is_used_again_unless_something_follows_an_answer(
+    serving: Any, connecting: Any, trusted: ssl.SSLContext, more: bytes
+) -> None:
+    def serve(connection: socket.socket, server: Server) -> None:
+        with trusted.wrap_socket(connection, server_side=True) as secured:
+            while read_request(secured, server):
+                # Each in a record of its own, and all of them at once.
+                secured.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+                secured.sendall(response(b'"mine"'))
+                if more:
+                    secured.sendall(more)
+                secured.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    server = serving(serve)
+    client = connecting(f"https://127.0.0.1:{server.port}")
+    assert [answered(client.call("GET", "/")).json() for _ in range(3)] == ["mine"] * 3
+    assert server.connections == (3 if more else 1)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from tests.batches.cli_world import until
@@ -119,6 +120,32 @@ def test_who_needs_a_payout_that_is_kept_by_others_waits_alone(record: Record) -
         assert not of_one.done()
         let_go()
         assert of_one.result(S_MAX).payout.state is State.PAID
+
+
+@on_postgresql
+def test_a_group_gives_way_to_who_wants_its_rows_in_another_order(record: Record) -> None:
+    """Another process, which has the second payout and waits for the first one."""
+    first, second = two_taken(record)
+    calls = says(record, first, Outcome.PAID), says(record, second, Outcome.PAID)
+    with (
+        record.database.engine.connect() as other,
+        as_one_behind(record, other, f"payouts WHERE id = {second.id}", *calls) as running,
+    ):
+        other.exec_driver_sql(f"SELECT 1 FROM payouts WHERE id = {first.id} FOR UPDATE")
+        assert not any(call.done() for call in running)
+        other.rollback()
+        assert [call.result(S_MAX).payout.state for call in running] == [State.PAID] * 2
+
+
+@contextmanager
+def as_one_behind(
+    record: Record, other: Connection, row: str, *calls: Callable[[], Any]
+) -> Iterator[list[Future[Any]]]:
+    """The calls as one group, which has begun and waits for a row that somebody else has."""
+    other.exec_driver_sql(f"SELECT 1 FROM {row} FOR UPDATE")
+    with as_one(record, *calls) as running:
+        until(lambda: waits_for_a_lock(record), limit_s=S_MAX)
+        yield running
 
 
 @on_postgresql
