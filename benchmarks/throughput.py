@@ -38,7 +38,7 @@ EVERYBODY: Sequence[tuple[str, int]] = (
     ("paybatch", 1), ("paybatch", 2), ("embedded", 1), ("usual", 2), ("usual-many", 0),
     ("dramatiq", 2), ("procrastinate", 2), ("bare-httpx", 1), ("bare-httpcore", 1),
 )  # fmt: skip
-IN_FLIGHT = {False: (8, 16, 32), True: (32, 128)}
+IN_FLIGHT = {False: (8, 32, 128), True: (32, 128)}
 # Enough for some ten seconds; the usual way gets fewer, for it waits its turn with `time.sleep`.
 PAYOUTS = 4000
 PAYOUTS_IN_FLIGHT = 40
