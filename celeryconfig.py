@@ -97,7 +97,7 @@ imports = ("batches.tasks",) if _settings.schedules else ()
 
 beat_schedule = {
     # Ticks that nobody took in time are worthless; the next one finds the same work.
-    "dispatch": {"task": "workers.tasks.dispatch", "schedule": 1.0, "options": {"expires": 5}},
+    "dispatch": {"task": "workers.tasks.dispatch", "schedule": 0.5, "options": {"expires": 5}},
     "sweep": {"task": "workers.tasks.sweep", "schedule": 2.0, "options": {"expires": 5}},
 }
 if _settings.schedules:
