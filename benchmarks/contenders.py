@@ -96,6 +96,8 @@ class Cluster:
         env = self.settings(world)
         submitted(world, env)
         world.postgres.execute("UPDATE payouts SET announced_until = NULL", world.database)
+        # As autovacuum does a minute later, and as is done for the rivals.
+        world.postgres.execute("VACUUM ANALYZE", world.database)
         if not self.webhooks:
             return self.pay_stored(world, watch, env)
         port = str(free_port())
@@ -245,7 +247,7 @@ class Procrastinate:
         program: Command = [BIN / "procrastinate", "--app", f"{module}.app"]
         own = {**os.environ, **env}
         prepare: Command = [*program, "schema", "--apply"]
-        subprocess.run(prepare, cwd=ROOT, env=own, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(prepare, cwd=ROOT, env=own, check=True, capture_output=True)
         concurrency = str(max(1, world.scenario.in_flight // self.processes))
         worker: Command = [
             *program, "--verbose", "worker", "--concurrency", concurrency,

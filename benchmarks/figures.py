@@ -112,7 +112,11 @@ def draw(every: Sequence[Measured], path: Path) -> None:
     for row, measured in zip(axes, sorts, strict=True):
         if not measured:
             continue
-        ordered = sorted(measured, key=lambda one: (one.name, one.scenario.in_flight))[::-1]
+        names = list(dict.fromkeys(one.name for one in measured))
+        # From the bottom up.
+        ordered = sorted(
+            measured, key=lambda one: (-names.index(one.name), -one.scenario.in_flight)
+        )
         labels = [f"{one.name} ({one.scenario.in_flight})" for one in ordered]
         rates = row[0].barh(labels, [one.per_s for one in ordered], color=COLOURS[0])
         row[0].bar_label(rates, [_rate(one.per_s) for one in ordered], padding=3, fontsize=8)

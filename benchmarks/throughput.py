@@ -43,7 +43,7 @@ IN_FLIGHT = {False: (8, 16, 32), True: (32, 128)}
 PAYOUTS = 4000
 PAYOUTS_IN_FLIGHT = 40
 USUAL_PAYOUTS = 1500
-USUAL_SLOW_PAYOUTS = 5
+USUAL_SLOW_PAYOUTS = 8
 # More processes of a hundred megabytes nobody starts on a machine such as this.
 USUAL_MAX = 32
 
@@ -60,7 +60,8 @@ def plan(slow: bool, share: float) -> Iterator[tuple[Contender, Scenario]]:
                     continue
                 places = processes or in_flight
                 payouts = places * USUAL_SLOW_PAYOUTS if slow else USUAL_PAYOUTS
-            payouts = max(places, int(payouts * share))
+            if not (slow and name.startswith("usual")):
+                payouts = max(places, int(payouts * share))
             asked = scenario(slow=slow, payouts=payouts, in_flight=places, window=WINDOW)
             yield contender, asked
 

@@ -45,6 +45,8 @@ from workers.record.vault import Vault
 __all__ = ["Batch", "BatchBook", "NewRow", "NewRows"]
 
 # Short to type and to say: no vowels, so no words, and nothing that looks like something else.
+# From so many on, a database plans otherwise than before it had them.
+MANY_ROWS = 5_000
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
 _ID_LENGTH = 7
 # Written into the statement: SQLite uses an index of some rows only where it sees that they are
@@ -168,6 +170,8 @@ class BatchBook(Answers):
                 for parent in sorted(history.parents(connection, batch_id)):
                     deed = Deed(now, Action.RETRIED, actor, f"as batch {batch_id}")
                     history.write(connection, parent, deed)
+        if count >= MANY_ROWS:
+            self.database.count_anew(payouts)
         return batch_id
 
     # --- what is known already ---

@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     ExceptionContext,
+    Table,
     Text,
     bindparam,
     cast,
@@ -219,6 +220,17 @@ class Database:
             connection.exec_driver_sql(f"PRAGMA cache_size=-{SQLITE_CACHE_KB}")
         else:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
+
+    def count_anew(self, table: Table) -> None:
+        """Have PostgreSQL look at a table that has grown at once, so that it plans for what is
+        there; by itself it does so a minute later, or more. SQLite never asks.
+        """
+        if self.is_sqlite:
+            return
+        # It is no part of what was done: whoever may not, or has to wait for too long, goes on.
+        with contextlib.suppress(DBAPIError), self.engine.connect() as connection:
+            apart = connection.execution_options(isolation_level="AUTOCOMMIT")
+            apart.exec_driver_sql(f"ANALYZE {table.name}")
 
     def forget_journal(self) -> bool:
         """Have SQLite's journal keep nothing of what was changed; False: others still read in it.
