@@ -23,7 +23,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
@@ -89,6 +89,10 @@ class Transport(redis.Transport):
 
 
 def use() -> None:
-    """Have addresses that begin with `redis://` or `rediss://` mean this transport."""
+    """Have addresses that begin with `redis://` or `rediss://` mean this transport, whatever they
+    have been used for before.
+    """
     here = f"{__name__}:Transport"
     TRANSPORT_ALIASES.update(redis=here, rediss=here)
+    for name in ("redis", "rediss"):
+        _transport_cache.pop(name, None)

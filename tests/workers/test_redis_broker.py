@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kombu import Connection
+from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
 
 from tests.workers.cluster_world import redis_url
@@ -16,7 +17,13 @@ from workers import redis_broker
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-def test_addresses_of_redis_mean_this_transport(scheme: str) -> None:
+def test_addresses_of_redis_mean_this_transport(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("redis", "rediss"):
+        monkeypatch.setitem(TRANSPORT_ALIASES, name, "kombu.transport.redis:Transport")
+    # Somebody was there before.
+    Connection(f"{scheme}://127.0.0.1/0").get_transport_cls()
     redis_broker.use()
     assert Connection(f"{scheme}://127.0.0.1/0").get_transport_cls() is redis_broker.Transport
 

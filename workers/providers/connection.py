@@ -297,9 +297,7 @@ def _inflated(body: bytes, coding: str) -> bytes:
 
 def _connected(origin: Origin, limits: Limits) -> socket.socket:
     try:
-        plain = socket.create_connection(
-            (origin.host, origin.port), limits.left(limits.connect_s, httpx.ConnectTimeout)
-        )
+        plain = _opened(origin, limits)
     except TimeoutError:
         raise httpx.ConnectTimeout("no connection in time") from None
     except (OSError, UnicodeError) as error:
@@ -319,6 +317,31 @@ def _connected(origin: Origin, limits: Limits) -> socket.socket:
     except httpx.ConnectTimeout:
         plain.close()
         raise
+
+
+def _opened(origin: Origin, limits: Limits) -> socket.socket:
+    """A connection to the first of the host's addresses that takes one, all within the deadline.
+
+    Raises:
+        OSError: none does; what the last one said.
+        httpx.ConnectTimeout: the deadline has come.
+    """
+    failed: OSError | None = None
+    found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
+        plain = socket.socket(family, kind, protocol)
+        try:
+            plain.settimeout(limits.left(limits.connect_s, httpx.ConnectTimeout))
+            plain.connect(address)
+        except OSError as error:
+            plain.close()
+            failed = error
+        except BaseException:
+            plain.close()
+            raise
+        else:
+            return plain
+    raise failed or OSError("no address")
 
 
 @functools.cache

@@ -6,7 +6,8 @@ import gzip
 import socket
 import ssl
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -21,6 +22,7 @@ from tests.workers.providers.socket_world import (
     Server,
     always,
     connecting,
+    free_port,
     read_request,
     response,
     serving,
@@ -114,6 +116,58 @@ def test_a_base_url_that_leads_nowhere_is_refused(url: str) -> None:
     lost = Transport(url).call("GET", "/")
     assert isinstance(lost, Lost)
     assert lost.outcome is Outcome.NOT_SENT
+
+
+# Connecting.
+
+
+@pytest.fixture
+def addresses() -> Iterator[Callable[..., None]]:
+    """Has `many.test` stand for these ports of this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def named(*ports: int) -> None:
+            of_tcp = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+            found = [(*of_tcp, ("127.0.0.1", port)) for port in ports]
+            patch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+        yield named
+
+
+def test_the_first_address_that_takes_a_connection_is_used(
+    serving: Any, connecting: Any, addresses: Callable[..., None]
+) -> None:
+    server = serving(always(response(b"{}")))
+    addresses(free_port(), free_port(), server.port)
+    client = connecting("http://many.test")
+    assert answered(client.call("GET", "/")).json() == {}
+    addresses(free_port(), free_port())
+    lost = connecting("http://many.test").call("GET", "/")
+    assert isinstance(lost, Lost)
+    assert (lost.outcome, lost.code) == (Outcome.NOT_SENT, "ConnectError")
+
+
+def test_addresses_that_do_not_answer_have_one_deadline_together(
+    connecting: Any, addresses: Callable[..., None]
+) -> None:
+    with full() as port:
+        addresses(*[port] * 1000)
+        client = connecting("http://many.test", call_deadline_s=0.5, connect_timeout_s=0.2)
+        lost = client.call("POST", "/", content=b"{}")
+    assert isinstance(lost, Lost)
+    assert (lost.outcome, lost.code) == (Outcome.NOT_SENT, "ConnectTimeout")
+
+
+@contextmanager
+def full() -> Iterator[int]:
+    """The port of somebody who takes no more connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as waiting:
+        port: int = listener.getsockname()[1]
+        for _ in range(20):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        yield port
 
 
 # Answers.

@@ -16,6 +16,7 @@ from tests.batches.cli_world import until
 from tests.workers.record.conftest import Record
 from tests.worlds import order
 from workers.errors import StaleState
+from workers.record.database import Database
 from workers.record.model import Payout
 from workers.record.status import Outcome, State, Step
 
@@ -192,3 +193,43 @@ def test_what_the_database_cannot_store_of_one_is_no_fault_of_the_others(record:
     assert isinstance(of_one, OperationalError)
     assert of_two.payout.state is State.PROCESSING
     assert (record.state(one), record.state(two)) == (State.CREATING, State.PROCESSING)
+
+
+class Forgetful(Database):
+    """A database that goes away right after the next commit, before anybody is told of it."""
+
+    goes = False
+
+    @contextmanager
+    def write(self, *, by_key: bool = False, patient: bool = True) -> Iterator[Connection]:
+        with super().write(by_key=by_key, patient=patient) as connection:
+            yield connection
+        if self.goes:
+            self.goes = False
+            raise OperationalError("COMMIT", {}, Exception("connection lost"))
+
+
+def test_a_group_whose_commit_was_done_and_not_told_is_neither_sent_nor_stored_again(
+    record: Record,
+) -> None:
+    url = record.database.engine.url.render_as_string(hide_password=False)
+    forgetful = Forgetful(url, connections_max=8)
+    here = Record(forgetful, record.clock, record.policies)
+    new, sent = here.queue(order(), order())
+    answered = here.take(sent)
+
+    def answer() -> Any:
+        return here.answer(answered, Step.CREATE, Outcome.PROCESSING, provider_payout_id="p1")
+
+    forgetful.goes = True
+    with as_one(here, lambda: here.claim(new), answer) as running:
+        assert [type(came_of(call)) for call in running] == [OperationalError] * 2
+    # The answer was stored, so it is not stored again; the claim is nobody's, and is looked up.
+    with pytest.raises(StaleState):
+        answer()
+    assert stands(here, sent) == (State.PROCESSING, State.PROCESSING)
+    assert here.claim(new) is None
+    here.clock.sleep(here.policies["main"].settings.claim_s + 1)
+    assert (here.claim(new), here.store.expire_creates(here.clock.now())) == (None, 1)
+    assert here.state(new) is State.UNKNOWN
+    here.close()
