@@ -18,7 +18,6 @@ import httpx
 from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.exc import OperationalError
 
-from tests.carriers import OverHttpx
 from tests.workers.kinds import Kind
 from tests.worlds import HandClock, Post, approved, settings
 from workers import payment
@@ -264,7 +263,7 @@ class CrashWorld:
         """A new process: what was in memory is gone."""
         main = self.runtime.accounts["main"]
         tokens = SharedTokens("main", self.runtime.tokens, self.clock, lease_s=60)
-        wire = Transport(main.settings.options["base_url"], carrier=OverHttpx(self.transport))
+        wire = Transport(main.settings.options["base_url"], transport=self.transport)
         provider = self._adapter(self._config, wire, tokens)
         accounts = {"main": replace(main, provider=provider)}
         self.runtime = replace(self.runtime, accounts=accounts)

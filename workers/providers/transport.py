@@ -119,11 +119,13 @@ class OpenGate:
         return
 
 
-class Carrier(Protocol):
-    """What carries a call."""
-
+class _Carrier(Protocol):
     def exchange(self, request: Request, limits: Limits) -> Received:
         """Send a request and read its answer; raises as `Connection.exchange` does."""
+        ...
+
+    def close(self) -> None:
+        """Close what is idle."""
         ...
 
 
@@ -139,20 +141,20 @@ class Transport:
         read_timeout_s: float = 30,
         call_deadline_s: float = 30,
         gate: Gate | None = None,
-        carrier: Carrier | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         """
         Args:
             base_url: what the path of every call is joined to.
             call_deadline_s: the whole time of a call, from connecting to the last byte.
-            carrier: what carries the calls, for tests; by default real connections.
+            transport: what carries the calls, for tests; by default real connections.
         """
         self._base_url = base_url
         self._connect_s = connect_timeout_s
         self._read_s = read_timeout_s
         self._call_deadline_s = call_deadline_s
         self._gate = gate or OpenGate()
-        self._carrier = carrier or _Connections()
+        self._carrier: _Carrier = _Connections() if transport is None else _OverHttpx(transport)
 
     def call(
         self,
@@ -190,8 +192,7 @@ class Transport:
 
     def close(self) -> None:
         """Close the idle connections."""
-        if isinstance(self._carrier, _Connections):
-            self._carrier.close()
+        self._carrier.close()
 
     def _send(
         self,
@@ -253,6 +254,32 @@ class _Connections:
             if connection is None or not connection.is_closed_by_peer:
                 return connection
             connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _OverHttpx:
+    """One of httpx's transports, such as its `MockTransport`, in the place of connections."""
+
+    transport: httpx.BaseTransport
+
+    def exchange(self, request: Request, limits: Limits) -> Received:
+        origin = request.target.origin
+        times = httpx.Timeout(limits.read_s, connect=limits.connect_s).as_dict()
+        answer = self.transport.handle_request(
+            httpx.Request(
+                request.method,
+                f"{'https' if origin.is_tls else 'http'}://{request.target.named}{request.path}",
+                headers=dict(request.headers),
+                content=request.content,
+                extensions={"timeout": times},
+            )
+        )
+        answer.read()
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Received(answer.status_code, headers, answer.content)
+
+    def close(self) -> None:
+        return
 
 
 def class_of(answer: Answer | Lost | None) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.carriers import OverHttpx
 from tests.workers.providers.etpay_world import (
     ACCESS,
     API_TOKEN,
@@ -45,7 +44,7 @@ class Kept:
 
 
 def calling(transport: httpx.BaseTransport) -> Transport:
-    return Transport("https://api.example.test", carrier=OverHttpx(transport))
+    return Transport("https://api.example.test", transport=transport)
 
 
 def with_tokens(tokens: Kept, *answers: Answering) -> ETpay:
