@@ -278,8 +278,9 @@ class Settings(Model):
 
     @property
     def visibility_s(self) -> float:
-        """How long the broker waits for a message that was taken: longer than every other budget,
-        so that a message comes back only when its payout is everybody's again.
+        """The last in the order of budgets: how long a broker may keep a message that was taken, so
+        that it comes back only when its payout is everybody's again. With Redis none comes back by
+        itself (see celeryconfig.py); there it is checked and bounds nothing.
         """
         longest = max((each.lookup_grace_s for each in self.accounts.values()), default=0)
         return self.broker_visibility_s or max(VISIBILITY_S_MIN, longest * VISIBILITY_RATIO)

@@ -77,6 +77,7 @@ def test_an_embedded_key_is_changed_under_a_run_whatever_kills_it(tmp_path: Path
             cut_off = 0
             for wanted in (0, 300, 1_500, 2_500):
                 with world.start("keys", "rotate") as rotate:
+                    # Called before the loop goes on, so with this turn's values.
                     until(lambda: rotate.has_ended or world.one(renewed) > wanted)  # noqa: B023
                     rotate.send(SIGKILL)
                     cut_off += rotate.wait().code == -SIGKILL

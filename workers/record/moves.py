@@ -212,6 +212,7 @@ class _Words(NamedTuple):
         """One event an entry, in their order."""
         values = ", ".join(self.of(payout_events.c[name]) for name in _EVENT_COLUMNS)
         names = ", ".join(_EVENT_COLUMNS)
+        # As above: names of columns, and the one parameter.
         return text(f"INSERT INTO payout_events ({names}) SELECT {values} FROM {self.entries}")  # noqa: S608
 
     def document(self, entries: Sequence[Mapping[str, Any]]) -> str:
