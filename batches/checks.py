@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from batches.cells import words_of
 from batches.checked import CheckedRow, CleanRows, objects_of
 from batches.faults import Fault, FaultKind, mask_cell
 from batches.loading import NESTED, Chunk
-from batches.quick_csv import words_of
 from batches.rules import (
     SCIENTIFIC,
     AccountRules,
@@ -27,7 +27,6 @@ from batches.rules import (
     why_not_reference,
 )
 from batches.screening import amounts_of
-from batches.seen import Seen
 from workers.providers.port import takes_all
 from workers.record.model import Order
 from workers.record.money import Money
@@ -80,6 +79,9 @@ class RowChecker:
     """Checks the rows of one file, chunk by chunk, in order."""
 
     def __init__(self, accounts: Mapping[str, AccountRules], *, usual_account: str) -> None:
+        # With numpy, a tenth of what a command takes to start.
+        from batches.seen import Seen  # noqa: PLC0415
+
         self._usual_account = usual_account
         self._planner = Planner(accounts, usual_account=usual_account)
         self._references = Seen()

@@ -15,7 +15,6 @@ from batches.reports import write_table
 from workers.errors import SettingsError
 from workers.logs import log_to_stderr
 from workers.record.money import Currency, Money
-from workers.webhooks import serve
 
 
 @click.command()
@@ -125,6 +124,9 @@ def simulator(provider: str, flags: tuple[str, ...]) -> int:
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535))
 def webhooks(host: str, port: int) -> int:
     """Receive the providers' webhooks, at /webhooks/ACCOUNT, until it is stopped."""
+    # A server's libraries, for this command alone.
+    from workers.webhooks import serve  # noqa: PLC0415
+
     settings = load_settings()
     log_to_stderr(settings.log_format)
     with local.open_runtime(settings) as opened:

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from batches.cells import Batch, words_of
 from batches.faults import PERSONAL, Fault, FaultKind, mask_cell, nearest
-from batches.formats import Csv, Limits, Parquet, Source, Xlsx, over, refusal
-from batches.quick_csv import Batch, words_of
+from batches.formats import Csv, Limits, Source, Xlsx, over, refusal
 from workers.errors import FileUnreadable, UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +49,16 @@ NO_MAPPING: Mapping[str, str] = MappingProxyType({})
 FORMULA_START = "=+-@\t\r"
 GUARDED = re.compile(f"'+[{FORMULA_START}]")
 
+
+def _parquet(path: Path, limits: Limits) -> Source:
+    from batches.parquet import Parquet  # noqa: PLC0415 - for this kind of file alone
+
+    return Parquet(path, limits)
+
+
 _SOURCES: Mapping[str, Callable[[Path, Limits], Source]] = {
     ".csv": Csv,
-    ".parquet": Parquet,
+    ".parquet": _parquet,
     ".xlsx": Xlsx,
 }
 

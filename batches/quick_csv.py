@@ -18,10 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from batches.faults import Fault
-
-# The lines that rows begin on, the columns asked for, and what reading has seen.
-Batch = tuple[list[int], list[Sequence[str]], list[Fault]]
+from batches.cells import Batch, Few, words_of
 
 BLOCK_BYTES = 1 << 20
 # For fewer rows at a time than this, reading whole blocks does not pay.
@@ -31,21 +28,6 @@ LINE_BYTES_MAX = 100_000
 # A column with more different texts than this share of a block's rows is taken cell by cell.
 FEW_SHARE = 8
 _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
-
-
-class Few(list[str]):
-    """A column of few texts that differ, and which those are."""
-
-    __slots__ = ("words",)
-
-    def __init__(self, cells: Sequence[str], words: Sequence[str]) -> None:
-        super().__init__(cells)
-        self.words = words
-
-
-def words_of(cells: Sequence[str]) -> Sequence[str]:
-    """The texts of a column, each at least once."""
-    return cells.words if isinstance(cells, Few) else cells
 
 
 class Place(NamedTuple):

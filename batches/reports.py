@@ -18,12 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-
 from batches.formats import XLSX_ROWS_MAX
 from batches.loading import FORMULA_START, GUARDED
 from workers.errors import UsageError
@@ -176,6 +170,9 @@ def _write_csv(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
 
 
 def _write_parquet(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
+    import pyarrow as pa  # noqa: PLC0415 - for this kind of file alone
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     schema = pa.schema([(name, pa.string()) for name in columns])
     count = 0
     source = iter(rows)
@@ -189,6 +186,8 @@ def _write_parquet(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
 
 
 def _write_xlsx(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
+    from openpyxl import Workbook  # noqa: PLC0415 - for this kind of file alone
+
     book = Workbook(write_only=True)
     sheet: Any = book.create_sheet("payouts")
     count = -1
@@ -212,6 +211,9 @@ def _chained(columns: Sequence[str], rows: Rows) -> Iterator[Sequence[object]]:
 
 
 def _text_cell(sheet: Any, value: object) -> Any:
+    from openpyxl.cell import WriteOnlyCell  # noqa: PLC0415 - as above
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # noqa: PLC0415
+
     text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", guarded(_text(value)))
     if not text:
         return None

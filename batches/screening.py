@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from batches.quick_csv import words_of
+from batches.cells import words_of
 from batches.rules import PATTERN_CHARS_MAX, Match, Plan
 from workers.errors import MoneyError
 from workers.providers.port import Service

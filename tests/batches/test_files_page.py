@@ -24,6 +24,7 @@ SECTIONS = re.findall(r"^## (.+)$", TEXT, flags=re.MULTILINE)
 MODULES = {
     "batches/loading.py": None,
     "batches/formats.py": None,
+    "batches/parquet.py": None,
     "batches/checks.py": None,
     "batches/rules.py": None,
     "batches/repeats.py": None,

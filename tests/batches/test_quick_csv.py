@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batches import formats, quick_csv
+from batches import quick_csv
+from batches.cells import Few, words_of
 from batches.formats import Csv, Limits
-from batches.quick_csv import Few, Layout, Place, plain_rows, words_of
+from batches.quick_csv import Layout, Place, plain_rows
 from workers.errors import FileUnreadable
 
 LIMITS = Limits(rows_max=1_000, bytes_max=1_000_000, cell_chars_max=100, columns_max=10)
@@ -32,7 +33,7 @@ def read(path: Path, rows: int, *, quick: bool) -> tuple[list[tuple[object, ...]
     """All rows with their lines, all faults, and the sentence that ends it, if any."""
     found: list[tuple[object, ...]] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "ROWS_MIN", 1 if quick else 10**9)
+        patch.setattr(quick_csv, "ROWS_MIN", 1 if quick else 10**9)
         patch.setattr(quick_csv, "BLOCK_BYTES", 40)
         try:
             source = Csv(path, LIMITS)

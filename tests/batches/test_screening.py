@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batches.cells import Few
 from batches.checked import CheckedRow, CleanRows, payee_of
 from batches.checks import AccountRules, RowChecker
 from batches.faults import Fault
 from batches.loading import Chunk
-from batches.quick_csv import Few
 from batches.screening import texts_of
 from workers.providers.port import Capabilities, FieldRule, Service
 from workers.record.model import Order

@@ -25,7 +25,7 @@ NEVER_ONE = (
     " ELSE payouts.",
     " RETURNING payouts.id",
 )
-LIMITS = ("batches/loading.py", "batches/formats.py", "batches/checks.py")
+LIMITS = ("batches/loading.py", "batches/formats.py", "batches/parquet.py", "batches/checks.py")
 
 
 @pytest.mark.parametrize(
