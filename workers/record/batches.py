@@ -39,7 +39,7 @@ from workers.record.model import Actor, ContentHash
 from workers.record.money import Currency, Money
 from workers.record.status import State
 from workers.record.store import Store
-from workers.record.tables import REFERENCE_TAKEN, accounts, batches, payouts
+from workers.record.tables import FINGERPRINTED, REFERENCE_TAKEN, accounts, batches, payouts
 from workers.record.vault import Vault
 
 __all__ = ["Batch", "BatchBook", "NewRow", "NewRows"]
@@ -242,6 +242,8 @@ class BatchBook(Answers):
                 select(payouts.c.fingerprint, payouts.c.reference_id)
                 .where(
                     self.database.among(payouts.c.fingerprint),
+                    # As the index says it.
+                    FINGERPRINTED,
                     payouts.c.created_at >= since,
                     payouts.c.state.not_in(unpaid),
                 )

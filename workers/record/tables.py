@@ -399,7 +399,16 @@ Index(
     postgresql_where=_CLAIMED,
     sqlite_where=_CLAIMED,
 )
-Index("payouts_fingerprint", payouts.c.fingerprint, payouts.c.created_at)
+# Who was paid the same before. Fingerprints come in no order: on PostgreSQL a million of them cost
+# a third less in an index by hash. What was purged has none.
+FINGERPRINTED = text("fingerprint <> ''")
+Index(
+    "payouts_fingerprint",
+    payouts.c.fingerprint,
+    postgresql_using="hash",
+    postgresql_where=FINGERPRINTED,
+    sqlite_where=FINGERPRINTED,
+)
 
 payout_events = Table(
     "payout_events",
