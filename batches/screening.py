@@ -79,8 +79,8 @@ def texts_of(
     alike = _alike(columns)
     if alike is None or not all(map(_is_plain, columns.values())):
         return None
-    canonical, count = Template(), len(minors)
-    canonical.add(f'{{"account":{quoted(account)},"amount_minor":', minors)
+    canonical, count, amounts = Template(), len(minors), list(map(str, minors))
+    canonical.add(f'{{"account":{quoted(account)},"amount_minor":', amounts)
     canonical.add_object(',"context":', in_order(alike.context))
     canonical.add(f',"currency":{quoted(currency.code)},"currency_exponent":{currency.exponent}')
     canonical.add_object(',"customer":', in_order(alike.customer))
@@ -92,7 +92,7 @@ def texts_of(
     payees: list[bytes] | None = None
     if all("".join(cells).isascii() for cells in alike.fields.values()):
         payee = Template()
-        payee.add(f"[{quoted_ascii(account)},{quoted_ascii(service)},", minors)
+        payee.add(f"[{quoted_ascii(account)},{quoted_ascii(service)},", amounts)
         payee.add_object(f",{quoted_ascii(currency.code)},", in_order(alike.fields), quoted_ascii)
         payee.add("]")
         payees = payee.bytes(count)

@@ -4,7 +4,8 @@ JSON as they are. What a million of them are hashed, closed and shown by is made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from workers.record.canonical import quoted
@@ -27,16 +28,18 @@ class Template:
     """A text of each row, of which most is the same for all of them."""
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._columns: list[Sequence[object]] = []
+        # Text that all rows have before each column, that column, and what comes after the last.
+        self._columns: list[tuple[str, Sequence[str]]] = []
+        self._same = ""
 
-    def add(self, same: str, cells: Cells | Sequence[int] = "") -> None:
+    def add(self, same: str, cells: Cells = "") -> None:
         """Text that all rows have, and then that of a column."""
+        self._same += same
         if isinstance(cells, str):
-            self._parts.append((same + cells).replace("%", "%%"))
+            self._same += cells
         else:
-            self._parts.append(same.replace("%", "%%") + "%s")
-            self._columns.append(cells)
+            self._columns.append((self._same, cells))
+            self._same = ""
 
     def add_object(
         self, same: str, columns: Mapping[str, Cells], quote: Callable[[str], str] = quoted
@@ -51,14 +54,15 @@ class Template:
 
     def texts(self, count: int) -> list[str]:
         """The text of each of so many rows."""
-        text = "".join(self._parts)
-        if not self._columns:
-            return [text % ()] * count
-        return [text % row for row in zip(*self._columns, strict=True)]
+        # Joined, they take a quarter of the time of a format.
+        parts: list[Iterable[str]] = []
+        for same, cells in self._columns:
+            parts += (repeat(same, count), cells)
+        return list(map("".join, zip(*parts, repeat(self._same, count), strict=True)))
 
     def bytes(self, count: int) -> list[bytes]:
         """The same in UTF-8."""
-        return [text.encode() for text in self.texts(count)]
+        return list(map(str.encode, self.texts(count)))
 
 
 def in_order(columns: Mapping[str, Cells]) -> Mapping[str, Cells]:

@@ -140,7 +140,7 @@ def _bytes(values: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
 
 
 def _texts(values: Sequence[str]) -> Sequence[Sequence[bytes]]:
-    return _bytes([value.encode() for value in values])
+    return _bytes(list(map(str.encode, values)))
 
 
 def _integers(values: Sequence[int]) -> Sequence[Sequence[bytes]]:

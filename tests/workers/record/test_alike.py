@@ -22,7 +22,7 @@ def test_an_object_is_that_of_each_row(
     }
     made = Template()
     made.add_object("100%s ", in_order(columns))
-    made.add("%", range(len(rows)))
+    made.add("%", [str(at) for at in range(len(rows))])
     for at, text in enumerate(made.texts(len(rows))):
         one = {name: rows[0 if same else at][n] for n, name in enumerate(names)}
         told = json.dumps(one, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
