@@ -43,7 +43,7 @@ CHUNK_ROWS = 1_000
 SWEEP_CHUNKS = 20
 # Larger than any row's number: what is left are those that could not follow when it was their turn.
 _EVERY_ROW = 2**31 - 1
-_MOVING = sorted(OPEN | {State.DRAFT})
+_MOVING = sorted(OPEN)
 _WITHDRAWN: Mapping[str, Action] = {
     "cancelled": Action.CANCELLED,
     "rejected": Action.REJECTED,
@@ -347,7 +347,10 @@ def _moves(connection: Connection, batch_id: str) -> bool:
         first = select(payouts.c.account).where(*which).order_by(payouts.c.account).limit(1)
         if connection.execute(first).first() is not None:
             return True
-    return False
+    # Drafts are approved together, and withdrawn in the order of their rows: the last one tells.
+    last = select(payouts.c.state).where(payouts.c.batch_id == batch_id)
+    found = connection.execute(last.order_by(payouts.c.row.desc()).limit(1)).scalar_one_or_none()
+    return bool(found == State.DRAFT)
 
 
 def _carried(connection: Connection, batch_id: str, to: int | None) -> None:

@@ -313,7 +313,7 @@ Index(
     unique=True,
     postgresql_include=[column.name for column in _COUNTED],
 )
-_UNPAID = text("state <> 'paid'")
+_UNPAID = text("state NOT IN ('draft', 'paid')")
 Index(
     "payouts_batch_unpaid",
     payouts.c.batch_id,

@@ -1,4 +1,4 @@
-"""Large files: fingerprints in an index by hash on PostgreSQL"""
+"""Large files: fingerprints by hash on PostgreSQL, and no draft among what is not paid"""
 
 from __future__ import annotations
 
@@ -22,4 +22,13 @@ def upgrade() -> None:
         postgresql_using="hash",
         postgresql_where=FINGERPRINTED,
         sqlite_where=FINGERPRINTED,
+    )
+    if op.get_bind().dialect.name != "postgresql":
+        return
+    op.drop_index("payouts_batch_unpaid", table_name="payouts")
+    op.create_index(
+        "payouts_batch_unpaid",
+        "payouts",
+        ["batch_id", "state", "account"],
+        postgresql_where=sa.text("state NOT IN ('draft', 'paid')"),
     )
