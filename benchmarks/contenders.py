@@ -94,10 +94,7 @@ class Cluster:
 
     def pay(self, world: World, watch: Watch) -> Sequence[Life]:
         env = self.settings(world)
-        submitted(world, env)
-        world.postgres.execute("UPDATE payouts SET announced_until = NULL", world.database)
-        # As autovacuum does a minute later, and as is done for the rivals.
-        world.postgres.execute("VACUUM ANALYZE", world.database)
+        self.store(world, env)
         if not self.webhooks:
             return self.pay_stored(world, watch, env)
         port = str(free_port())
@@ -107,6 +104,14 @@ class Cluster:
         with world.processes.started("webhooks", receiver, log=log, env=own, cwd=ROOT):
             wait_for(lambda: listens(int(port)), "the receiver of webhooks")
             return self.pay_stored(world, watch, env)
+
+    @staticmethod
+    def store(world: World, env: Mapping[str, str]) -> None:
+        """Have the payouts stored and approved, and none of them announced."""
+        submitted(world, env)
+        world.postgres.execute("UPDATE payouts SET announced_until = NULL", world.database)
+        # As autovacuum does a minute later, and as is done for the rivals.
+        world.postgres.execute("VACUUM ANALYZE", world.database)
 
     def settings(self, world: World) -> Mapping[str, str]:
         url = world.dsn.replace("postgresql:", "postgresql+psycopg:")

@@ -88,6 +88,9 @@ class Watch:
         of_others = machine_cpu_s() - self._machine_s - sum(self.cpu_s.values())
         self.others = max(0.0, of_others / self.seconds / (os.cpu_count() or 1))
 
+    def look(self) -> None:
+        """What else is to be seen meanwhile."""
+
     def until_read(self, count: int) -> None:
         """Wait until the provider has been asked about so many more."""
         wanted = self.simulator.calls()["read"] + count
@@ -100,6 +103,7 @@ class Watch:
         found, moved = -1, time.monotonic()
         while found < count:
             time.sleep(LOOK_S)
+            self.look()
             read = self.simulator.calls()["read"]
             now = finished() if read >= count else read - count
             if now != found:
