@@ -8,6 +8,8 @@ DEMO := demo
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, max(3, os.cpu_count())))')
 FAULT_PAYOUTS ?= 2000
 SOAK_MINUTES ?= 15
+# Tests start hundreds of processes; each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 CORE := tests/workers/record $(filter-out %_pairs.py,$(wildcard tests/workers/test_*.py))
 
 .PHONY: demo test check crash faults soak clean bench bench-files docs
