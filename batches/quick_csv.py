@@ -65,15 +65,15 @@ def plain_rows(path: Path, layout: Layout, rows: int) -> Generator[Batch, None, 
         # While one block is gone through, the next one is parsed, which needs no Python.
         found = ahead.submit(reader.next, blocks)
         while (read := found.result()) is not None:
-            size, table = read
-            if table is None:
+            size, arrays = read
+            if arrays is None:
                 return place
             found = ahead.submit(reader.next, blocks)
-            columns = reader.columns(table)
+            columns = reader.columns(arrays)
             if columns is None:
                 return place
             yield from _batches(columns, place.lines, rows)
-            place = Place(place.byte + size, place.lines + table.num_rows)
+            place = Place(place.byte + size, place.lines + len(arrays[0]))
     return None
 
 
@@ -162,11 +162,16 @@ class _Reader:
         # Columns that had many different texts before.
         self._many: set[int] = set()
 
-    def next(self, blocks: Iterator[bytes]) -> tuple[int, Any] | None:
-        """The next block's size, and its rows as a table; no table: something in it is not plain.
-        None: there is no block."""
+    def next(self, blocks: Iterator[bytes]) -> tuple[int, list[Any] | None] | None:
+        """The next block's size, and its columns as arrays: those of few texts as dictionaries. No
+        columns: something in it is not plain. None: there is no block."""
         block = next(blocks, None)
-        return None if block is None else (len(block), self._table(block))
+        if block is None:
+            return None
+        table = self._table(block)
+        if table is None:
+            return len(block), None
+        return len(block), [self._array(at, each) for at, each in enumerate(table.itercolumns())]
 
     def _table(self, block: bytes) -> Any:
         if not _is_plain(block, self._layout):
@@ -184,20 +189,27 @@ class _Reader:
         # Blank lines are left out, so there are fewer rows than lines.
         return table if table.num_rows == count else None
 
-    def columns(self, table: Any) -> list[Sequence[str]] | None:
+    def columns(self, arrays: Sequence[Any]) -> list[Sequence[str]] | None:
         """The columns asked for; None: a row is blank, or nearly so."""
-        columns = [self._cells(at, column) for at, column in enumerate(table.itercolumns())]
+        columns = list(map(_cells, arrays))
         return None if "" in words_of(columns[self._never_blank]) else columns
 
-    def _cells(self, at: int, column: Any) -> Sequence[str]:
+    def _array(self, at: int, column: Any) -> Any:
+        array = column.combine_chunks()
         if at not in self._many:
-            found = column.combine_chunks().dictionary_encode()
-            words = found.dictionary.to_pylist()
-            if len(words) == 1:
-                return Few(words * len(found), words)
-            if len(words) * FEW_SHARE <= len(found):
-                cells = [words[index] for index in found.indices.to_pylist()]
-                return Few(cells, words)
+            found = array.dictionary_encode()
+            words = len(found.dictionary)
+            if words == 1 or words * FEW_SHARE <= len(found):
+                return found
             self._many.add(at)
-        texts: list[str] = column.to_pylist()
+        return array
+
+
+def _cells(array: Any) -> Sequence[str]:
+    if not pa.types.is_dictionary(array.type):
+        texts: list[str] = array.to_pylist()
         return texts
+    words = array.dictionary.to_pylist()
+    if len(words) == 1:
+        return Few(words * len(array), words)
+    return Few([words[index] for index in array.indices.to_pylist()], words)
