@@ -228,9 +228,10 @@ class Database:
         if self.is_sqlite:
             return
         # It is no part of what was done: whoever may not, or has to wait for too long, goes on.
-        with contextlib.suppress(DBAPIError), self.engine.connect() as connection:
-            apart = connection.execution_options(isolation_level="AUTOCOMMIT")
-            apart.exec_driver_sql(f"ANALYZE {table.name}")
+        with contextlib.suppress(DBAPIError), self.engine.begin() as connection:
+            # A tenth of the usual sample does until then, and takes a tenth of its two seconds.
+            connection.exec_driver_sql("SET LOCAL default_statistics_target = 10")
+            connection.exec_driver_sql(f"ANALYZE {table.name}")
 
     def forget_journal(self) -> bool:
         """Have SQLite's journal keep nothing of what was changed; False: others still read in it.
