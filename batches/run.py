@@ -5,6 +5,7 @@ The same file again carries on where it stood, whatever ended the last run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,13 +93,23 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
         if ended is not None:
             return ended
         if not choices.quiet:
-            screens.say(
-                f"Carrying on with batch {batch.id}, stored {screens.clock_time(batch.made_at)}"
-            )
+            _tell_carrying_on(batch, book, runtime)
     else:
         batch = _approved(batch, opened, choices, fresh=fresh)
     paid = pay(batch, opened, choices.out)
     return Ran(exit_code=paid.exit_code, summary=paid.summary, pause=paid.pause, out=choices.out)
+
+
+def _tell_carrying_on(batch: Batch, book: BatchBook, runtime: Runtime) -> None:
+    screens.say(f"Carrying on with batch {batch.id}, stored {screens.clock_time(batch.made_at)}")
+    now = runtime.clock.now()
+    begun, until = book.begun(batch.id, now)
+    if runtime.settings.embedded and until is not None:
+        seconds = math.ceil((until - now).total_seconds())
+        screens.say(
+            f"Another run has begun {number_of(begun, 'payout')} of it; if that run was killed,"
+            f" what it left is looked up at the provider in {number_of(seconds, 'second')} at most"
+        )
 
 
 def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import sqlite3
 from pathlib import Path
@@ -103,6 +104,12 @@ def test_a_run_that_sleeps_beyond_its_claims_sends_nothing_twice(tmp_path: Path)
         # Longer than any claim: the second run waits for those to run out.
         second = world.paybatch("run", "p.csv", "--yes", "-o", "b.csv", code=5)
         assert "Carrying on" in second.out
+        # It says how long that wait may be.
+        assert re.search(
+            r"Another run has begun \d payouts? of it; if that run was killed, what it left is"
+            r" looked up at the provider in \d+ seconds? at most",
+            second.out,
+        )
         sleeper.send(signal.SIGCONT)
         woken = sleeper.wait()
     assert woken.code == 5, woken.err

@@ -217,6 +217,15 @@ class Answers:
             )
             return {row.account: row.id for row in rows}
 
+    def begun(self, batch_id: str, now: datetime) -> tuple[int, datetime | None]:
+        """How many payouts of a batch some worker has now, and until when at most it has them."""
+        had = (payouts.c.batch_id == batch_id, payouts.c.claimed_until > now)
+        with self.database.read() as connection:
+            count, until = connection.execute(
+                select(func.count(), func.max(payouts.c.claimed_until)).where(*had)
+            ).one()
+        return count, until
+
     def next_due(self, batch_id: str, tallies: Sequence[Tally] | None = None) -> datetime | None:
         """When the next open payout of a batch is due; None: none, or all are of accounts that are
         paused.
