@@ -7,6 +7,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.batches.cli_world import until
 from tests.workers.receiver_world import served
 from tests.worlds import HandClock, approved, order, settings
 from workers import webhooks
@@ -94,6 +96,38 @@ def test_a_signed_delivery_is_kept_once_and_wakes_its_payout(receiver: Receiver)
     woken = receiver.row(one)
     assert (woken.state, woken.due_at is not None) == (State.PROCESSING, True)
     assert str(receiver.clock.now())[:19] == woken.due_at[:19]
+
+
+def test_what_is_kept_wakes_its_payout_without_a_sweep(receiver: Receiver) -> None:
+    ids = [receiver.open_payout() for _ in range(3)]
+    for one in ids:
+        assert receiver.tell(body_of(f"cpoi_{one}")).status_code == 200
+        until(lambda one=one: receiver.row(one).woken_at)  # type: ignore[misc]
+    # What could not be applied in an earlier round is not forgotten by a later one.
+    until(lambda: not any(row.pending for row in receiver.stored()))
+
+
+def test_deliveries_at_the_same_time_to_two_receivers_are_all_kept_and_once_each(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    ids = [receiver.open_payout() for _ in range(12)]
+    bodies = [body_of(f"cpoi_{one}") for one in ids]
+    other = Runtime.open(settings(tmp_path), receiver.clock)
+    with served(other) as url, ThreadPoolExecutor(24) as pool:
+        to = [f"{base}/webhooks/main" for base in (str(receiver.http.base_url), url)]
+        told = [
+            pool.submit(httpx.post, each, content=body, headers=signed(body), timeout=30)
+            for body in bodies
+            for each in to
+        ]
+        assert [one.result(30).status_code for one in told] == [200] * 24
+        until(lambda: not any(row.pending for row in receiver.stored()))
+    other.close()
+    assert sorted(row.provider_payout_id for row in receiver.stored()) == sorted(
+        f"cpoi_{one}" for one in ids
+    )
+    assert {row.times for row in receiver.stored()} == {2}
+    assert all(receiver.row(one).woken_at for one in ids)
 
 
 @pytest.mark.parametrize(
