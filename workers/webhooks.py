@@ -159,6 +159,7 @@ class _Receiver:
                 key=one.key or f"{digest}:{number}",
                 provider_payout_id=one.provider_payout_id,
                 reference_id=one.reference_id,
+                status=one.status,
             )
             for number, one in enumerate(news)
             if one.provider_payout_id is not None or one.reference_id is not None

@@ -1,7 +1,8 @@
 """What providers tell us: each delivery stored once, and applied by waking its payout.
 
 A delivery never moves a payout. It makes it due, and the worker asks the provider. So a lost,
-doubled, late, early or false one changes only when we ask.
+doubled, late, early or false one changes only when we ask. One that says no more than we know by
+our own asking does not even that.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Applied:
     """What a round of applying did."""
 
     woken: int
-    # Put by without effect: final, held, never known; or somebody else's.
+    # Put by without effect: final, held, never known, or known already; or somebody else's.
     idle: int
 
 
@@ -199,6 +200,7 @@ class WebhookBook:
                         "key": notice.key,
                         "provider_payout_id": notice.provider_payout_id,
                         "reference_id": notice.reference_id,
+                        "status": notice.status,
                         "received_at": one.now,
                         "times": times + 1,
                         "sealed_body": vault.close_secret(one.body, place_of(*place)),
@@ -300,17 +302,19 @@ _UNKNOWN = (
     .where(webhooks.c.pending, webhooks.c.account == bindparam("of_account"), ~_HAS_PAYOUT)
 )
 # What applying looks at.
-_APPLIED: Sequence[Any] = (webhooks.c.id, webhooks.c.received_at)
+_APPLIED: Sequence[Any] = (webhooks.c.id, webhooks.c.received_at, webhooks.c.status)
 _WOKEN: Sequence[Any] = (
     payouts.c.id,
     payouts.c.reference_id,
     payouts.c.claim_no,
     payouts.c.claimed_until,
     payouts.c.state,
+    payouts.c.provider_status,
     payouts.c.settled_at,
     payouts.c.woken_at,
     payouts.c.due_at,
 )
+_UNDER_WAY = (State.CREATED, State.PROCESSING)
 
 
 def _times(now: datetime) -> dict[str, datetime]:
@@ -346,6 +350,7 @@ def _upsert(database: Database) -> Any:
     row = insert(webhooks)
     again: Mapping[str, Any] = {
         "times": webhooks.c.times + row.excluded.times,
+        "status": row.excluded.status,
         "received_at": row.excluded.received_at,
         "pending": True,
     }
@@ -357,6 +362,9 @@ def _is_news(payout: Row[Any], delivery: Row[Any]) -> bool:
     if payout.state == State.PAID:
         rested = timedelta(seconds=SETTLED_REST_S)
         return payout.settled_at is not None and delivery.received_at >= payout.settled_at + rested
+    if payout.state in _UNDER_WAY and delivery.status is not None:
+        # The provider has said the same to our own question: often it tells of what we just did.
+        return bool(delivery.status != payout.provider_status)
     return payout.state in MAYBE_SENT
 
 

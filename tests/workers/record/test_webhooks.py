@@ -221,6 +221,60 @@ def test_applied_news_is_forgotten_after_a_while_and_waiting_news_is_not(
     assert [row.key for row in stored(record)] == ["new"]
 
 
+# --- what says no more than we know ---
+
+
+def processing(record: Record, payout_id: int, **reply: Any) -> None:
+    """Have the provider take a queued payout, and tell us that it is under way."""
+    answer = {"status": "processing", "provider_payout_id": f"p{payout_id}", **reply}
+    record.answer(record.take(payout_id), Step.CREATE, Outcome.PROCESSING, **answer)
+
+
+def test_news_of_what_we_know_by_asking_has_nobody_asked(record: Record, book: WebhookBook) -> None:
+    (one,) = record.queue(order())
+    processing(record, one)
+    before = record.row(one)
+    assert tell(record, book, provider_payout_id=f"p{one}", status="processing") == 0
+    assert (record.row(one), stored(record)[0].pending) == (before, False)
+    assert tell(record, book, key="new", provider_payout_id=f"p{one}", status="processed") == 1
+    assert is_due(record, one)
+
+
+def test_news_that_came_before_our_answer_is_compared_with_that_answer(
+    record: Record, book: WebhookBook
+) -> None:
+    (one, two) = record.queue(order(), order())
+    claimed = [record.take(each) for each in (one, two)]
+    for payout in claimed:
+        about = {"reference_id": payout.reference_id, "status": "processing"}
+        assert tell(record, book, key=f"k{payout.id}", **about) == 0
+    for payout, status in zip(claimed, ("processing", "pending"), strict=True):
+        record.answer(payout, Step.CREATE, Outcome.PROCESSING, status=status)
+    assert book.apply(record.clock.now()).woken == 1
+    assert (is_due(record, one), is_due(record, two)) == (False, True)
+
+
+def test_a_payout_that_may_not_be_there_is_looked_up_whatever_it_is_said_to_be(
+    record: Record, book: WebhookBook
+) -> None:
+    (one,) = record.queue(order())
+    record.answer(record.take(one), Step.CREATE, Outcome.UNKNOWN, status="processing")
+    reference_id = record.row(one).reference_id
+    assert record.row(one).provider_status == "processing"
+    assert tell(record, book, reference_id=reference_id, status="processing") == 1
+    assert is_due(record, one)
+
+
+def test_a_paid_payout_is_read_though_it_is_told_of_as_paid_once_more(
+    record: Record, book: WebhookBook
+) -> None:
+    (one,) = record.queue(order())
+    paid = {"provider_payout_id": "p", "status": "processed"}
+    record.answer(record.take(one), Step.CREATE, Outcome.PAID, **paid)
+    record.clock.sleep(SETTLED_REST_S)
+    assert tell(record, book, provider_payout_id="p", status="processed") == 1
+
+
 # --- deliveries that share a transaction ---
 
 
