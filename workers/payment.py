@@ -22,9 +22,10 @@ from tenacity import (
 from tenacity.wait import wait_exponential_jitter
 
 from workers.errors import StaleState
+from workers.record.groups import DATABASE_AWAY
 from workers.record.model import Order, Payout, Reply
 from workers.record.status import Outcome, State, Step
-from workers.record.store import DATABASE_AWAY, Claim
+from workers.record.store import Claim
 from workers.record.told import Recorded
 from workers.runtime import Account, Runtime
 

@@ -43,6 +43,8 @@ CONNECTIONS_MAX = 500
 # A restarted provider may send all it had kept at once.
 BACKLOG = 512
 STOP_S = 10
+# Deliveries that come within so long are applied together. What is due is announced less often.
+GATHER_S = 0.2
 
 Answered = tuple[int, bytes]
 
@@ -99,6 +101,8 @@ class _Receiver:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._applying = False
+        # Something was kept since the last round of applying began.
+        self._kept = False
 
     async def health(self, _request: Request) -> Response:
         """200 when the record can be asked: without it nothing can be kept."""
@@ -155,6 +159,7 @@ class _Receiver:
                 key=one.key or f"{digest}:{number}",
                 provider_payout_id=one.provider_payout_id,
                 reference_id=one.reference_id,
+                status=one.status,
             )
             for number, one in enumerate(news)
             if one.provider_payout_id is not None or one.reference_id is not None
@@ -188,12 +193,16 @@ class _Receiver:
         return 200, provider.answer_question(question, allowed=allowed)
 
     async def _apply(self) -> None:
-        """Wake at once; what cannot be woken now, or comes meanwhile, is the sweep's."""
+        """Wake soon, with what else comes until then; what cannot be woken yet is the sweep's."""
+        self._kept = True
         if self._applying:
             return
         self._applying = True
         try:
-            await run_in_threadpool(self._runtime.webhooks.apply, self._now())
+            while self._kept:
+                await asyncio.sleep(GATHER_S)
+                self._kept = False
+                await run_in_threadpool(self._runtime.webhooks.apply, self._now())
         except Exception:
             log.exception("deliveries are kept, but not applied yet")
         finally:

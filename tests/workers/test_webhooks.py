@@ -6,14 +6,18 @@ import base64
 import hashlib
 import json
 import socket
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.batches.cli_world import until
 from tests.workers.receiver_world import served
 from tests.worlds import HandClock, approved, order, settings
 from workers import webhooks
@@ -22,6 +26,7 @@ from workers.record.batches import BatchBook
 from workers.record.model import Reply
 from workers.record.money import Money
 from workers.record.status import Outcome, State, Step
+from workers.record.webhooks import Applied, WebhookBook
 from workers.runtime import Runtime
 from workers.webhooks import BODY_BYTES_MAX
 
@@ -94,6 +99,60 @@ def test_a_signed_delivery_is_kept_once_and_wakes_its_payout(receiver: Receiver)
     woken = receiver.row(one)
     assert (woken.state, woken.due_at is not None) == (State.PROCESSING, True)
     assert str(receiver.clock.now())[:19] == woken.due_at[:19]
+
+
+class Held(WebhookBook):
+    """A book whose first round of applying does not end before it is let."""
+
+    def __init__(self, real: WebhookBook, let: threading.Event) -> None:
+        super().__init__(real.database, real._vault)
+        self._let = let
+        self.rounds = 0
+
+    def apply(self, now: datetime) -> Applied:
+        self.rounds += 1
+        done = super().apply(now)
+        assert self._let.wait(30)
+        return done
+
+
+def test_what_is_kept_wakes_its_payout_without_a_sweep(receiver: Receiver) -> None:
+    one, two = receiver.open_payout(), receiver.open_payout()
+    let = threading.Event()
+    book = Held(receiver.runtime.webhooks, let)
+    with served(replace(receiver.runtime, webhooks=book)) as url:
+        told = replace(receiver, http=httpx.Client(base_url=url, timeout=10))
+        assert told.tell(body_of(f"cpoi_{one}")).status_code == 200
+        until(lambda: receiver.row(one).woken_at)
+        # It comes while the round is still under way.
+        assert told.tell(body_of(f"cpoi_{two}")).status_code == 200
+        assert book.rounds == 1
+        let.set()
+        until(lambda: receiver.row(two).woken_at)
+        told.http.close()
+
+
+def test_deliveries_at_the_same_time_to_two_receivers_are_all_kept_and_once_each(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    ids = [receiver.open_payout() for _ in range(12)]
+    bodies = [body_of(f"cpoi_{one}") for one in ids]
+    other = Runtime.open(settings(tmp_path), receiver.clock)
+    with served(other) as url, ThreadPoolExecutor(24) as pool:
+        to = [f"{base}/webhooks/main" for base in (str(receiver.http.base_url), url)]
+        told = [
+            pool.submit(httpx.post, each, content=body, headers=signed(body), timeout=30)
+            for body in bodies
+            for each in to
+        ]
+        assert [one.result(30).status_code for one in told] == [200] * 24
+        until(lambda: not any(row.pending for row in receiver.stored()))
+    other.close()
+    assert sorted(row.provider_payout_id for row in receiver.stored()) == sorted(
+        f"cpoi_{one}" for one in ids
+    )
+    assert {row.times for row in receiver.stored()} == {2}
+    assert all(receiver.row(one).woken_at for one in ids)
 
 
 @pytest.mark.parametrize(

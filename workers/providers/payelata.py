@@ -210,10 +210,14 @@ class Payelata:
         found = words.payout_id(data)
         if found is None:
             return []
-        reference_id = wire.text(
-            wire.members(wire.members(data).get("attributes")).get("reference_id")
-        )
-        return [News(provider_payout_id=found, reference_id=reference_id)]
+        attributes = wire.members(wire.members(data).get("attributes"))
+        return [
+            News(
+                provider_payout_id=found,
+                reference_id=wire.text(attributes.get("reference_id")),
+                status=wire.word(attributes.get("status")),
+            )
+        ]
 
     # Questions asked before and after money moves.
 

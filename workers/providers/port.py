@@ -128,10 +128,13 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What a delivery is about. It wakes that payout and says nothing of its state."""
+    """What a delivery is about. It wakes that payout, and its state is asked for."""
 
     provider_payout_id: str | None = None
     reference_id: str | None = None
+    # The payout's status there, written as in the replies' `status`; None: it is not told, or it is
+    # not all that decides. What we know already by asking wakes nobody.
+    status: str | None = None
     # The same for a repeated delivery and for no other; empty: the body tells them apart.
     key: str = ""
 

@@ -11,13 +11,43 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+
 from workers.errors import DeveloperError
 
 # How long the first of a group waits for more, where the last group had more than one.
 LINGER_S = 0.008
 GROUP_MAX = 64
+# The database is not there, or gave up: what was to be stored may have been.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
+# What a group gives whoever has to see to it alone: one of them could not be stored, or a row that
+# one of them needs is kept by others.
+ALONE = object()
 
 Asked = TypeVar("Asked")
+
+
+def as_one(
+    asked: Sequence[Asked], store: Callable[[Sequence[Asked]], Sequence[Any]]
+) -> Sequence[Any]:
+    """What became of each, all in the one transaction of `store`; `ALONE` for each, where one of
+    them had it undone.
+    """
+    try:
+        return store(asked)
+    except DATABASE_AWAY as error:
+        if not _is_of_one(error):
+            raise
+    except Exception:  # noqa: BLE001, S110 - it is raised for the one whose it is
+        pass
+    return [ALONE] * len(asked)
+
+
+def _is_of_one(error: DBAPIError) -> bool:
+    """Whether the server is there and has undone the transaction for something in it: a lock, or a
+    value that it cannot store.
+    """
+    return not error.connection_invalidated and getattr(error.orig, "sqlstate", None) is not None
 
 
 class _Place(Generic[Asked]):

@@ -176,12 +176,15 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """That a provider told something of a payout; never what."""
+    """That a provider told something of a payout; what it says decides nothing."""
 
     # The same for a repeated delivery and for no other of the account.
     key: str
     provider_payout_id: str | None = None
     reference_id: str | None = None
+    # Its word for where the payout stands, as our own questions have it; None: not known. Who is
+    # told what is known already need not ask.
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

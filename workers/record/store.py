@@ -12,16 +12,16 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from workers.errors import IllegalMove, StaleState, VaultError
 from workers.record import intents, orders
 from workers.record.database import TEXTS, Database
 from workers.record.due import NOW, claimable
-from workers.record.groups import Groups
+from workers.record.groups import ALONE, Groups, as_one
 from workers.record.keybook import lacking
 from workers.record.model import Change, Order, Payout, Reply
 from workers.record.moves import (
@@ -55,8 +55,6 @@ log = logging.getLogger(__name__)
 
 # What this process lacks the key for is left to others for so long.
 KEY_WAIT_S = 10
-# The database is not there, or gave up: what was to be stored may have been.
-DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 # A payout that ends every worker that takes it must not end them for ever.
 CLAIMS_SILENT_MAX = 20
 
@@ -79,9 +77,6 @@ class _Claiming:
 
 
 _Asked = _Claiming | Told
-# What a group gives whoever has to see to it alone: another one has the same payout, one of them
-# could not be stored, or a row that one of them needs is kept by others.
-_ALONE = object()
 
 
 class Store:
@@ -152,27 +147,20 @@ class Store:
         Whoever stops or slows an account needs the account's row, which others may keep for long.
         """
         shares = isinstance(asked, _Claiming) or not tells_account(asked.reply)
-        result = self._together.take_part(asked) if shares else _ALONE
-        if result is _ALONE:
+        result = self._together.take_part(asked) if shares else ALONE
+        if result is ALONE:
             [result] = self._carry_out_as_one([asked], patient=True)
         if isinstance(result, Exception):
             raise result
         return result
 
     def _carry_out(self, asked: Sequence[_Asked]) -> Sequence[Any]:
-        """What became of each, all in one transaction; `_ALONE` where it is not for a group."""
+        """What became of each, all in one transaction; `ALONE` where it is not for a group."""
         firsts = {one.payout_id: one for one in reversed(asked)}
-        try:
-            results = self._carry_out_as_one([*firsts.values()], patient=False)
-        except DATABASE_AWAY as error:
-            if not _is_of_one(error):
-                raise
-            return [_ALONE] * len(asked)
-        except Exception:  # noqa: BLE001 - it is raised for the one whose it is
-            return [_ALONE] * len(asked)
+        results = as_one([*firsts.values()], partial(self._carry_out_as_one, patient=False))
         became = dict(zip(firsts, results, strict=True))
         # A second one about the same payout finds what the first has made of it.
-        return [became[one.payout_id] if firsts[one.payout_id] is one else _ALONE for one in asked]
+        return [became[one.payout_id] if firsts[one.payout_id] is one else ALONE for one in asked]
 
     def _carry_out_as_one(self, asked: Sequence[_Asked], *, patient: bool) -> Sequence[Any]:
         with self.database.write(by_key=True, patient=patient) as connection:
@@ -388,13 +376,6 @@ _DEAD = select(payouts).where(
 )
 # News of a poll that says nothing new: stored with the next that does.
 _COUNTED_ONLY = frozenset({"polls", "provider_status", "provider_payout_id"})
-
-
-def _is_of_one(error: DBAPIError) -> bool:
-    """Whether the server is there and has undone the transaction for something in it: a lock, or a
-    value that it cannot store.
-    """
-    return not error.connection_invalidated and getattr(error.orig, "sqlstate", None) is not None
 
 
 def _given_back(row: Row[Any], now: datetime, *, due_at: datetime | None = None) -> Change:

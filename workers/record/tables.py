@@ -454,6 +454,8 @@ webhooks = Table(
     Column("key", Text, nullable=False),
     Column("provider_payout_id", Text),
     Column("reference_id", Text),
+    # The provider's word for where the payout stands; null: not known.
+    Column("status", Text),
     Column("received_at", UtcDateTime, nullable=False),
     Column("times", Integer, nullable=False, server_default="1"),
     # As it came, closed by the vault: evidence.

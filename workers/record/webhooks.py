@@ -1,14 +1,18 @@
 """What providers tell us: each delivery stored once, and applied by waking its payout.
 
 A delivery never moves a payout. It makes it due, and the worker asks the provider. So a lost,
-doubled, late, early or false one changes only when we ask.
+doubled, late, early or false one changes only when we ask. One that says no more than we know by
+our own asking does not even that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -19,17 +23,22 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    literal,
     or_,
     select,
+    union,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from workers.record.database import Database
+from workers.record.database import TEXTS, Database
 from workers.record.due import NOW
+from workers.record.groups import ALONE, Groups, as_one
 from workers.record.keybook import writing
-from workers.record.model import Notice
+from workers.record.model import Change, Notice
 from workers.record.money import Money
+from workers.record.moves import SWEEP, change_of, write
 from workers.record.rows import money_of
 from workers.record.status import MAYBE_SENT, State
 from workers.record.tables import REFERENCE_TAKEN, UtcDateTime, payouts, webhooks
@@ -44,6 +53,8 @@ SETTLED_REST_S = 60
 # Deliveries about nothing we know that may wait at a time, for each account: more are an attack.
 UNKNOWN_MAX = 1_000
 APPLIED_AT_ONCE = 500
+# So many of them in one transaction, which keeps their payouts from the workers until it ends.
+TOGETHER_MAX = 100
 # Applied deliveries are kept so long, as evidence; their bodies are beneficiaries' data.
 KEPT_DAYS = 30
 
@@ -53,67 +64,76 @@ class Applied:
     """What a round of applying did."""
 
     woken: int
-    # Put by without effect: final, held, or never known.
+    # Put by without effect: final, held, never known, or known already; or somebody else's.
     idle: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What is to be stored of a request to our receiver."""
+
+    account: str
+    notices: Sequence[Notice]
+    body: bytes
+    now: datetime
+
+
 class WebhookBook:
-    """The webhooks table. Every method is one transaction."""
+    """The webhooks table. Every method is one transaction, but for `keep`, whose transaction many
+    threads share, and for `apply`.
+    """
 
     def __init__(self, database: Database, vault: Vault) -> None:
         self.database = database
         self._vault = vault
+        self._together: Groups[_Delivery] = Groups(self._keep_together)
+        self._upsert = _upsert(database)
+        self._known = _known(database)
+        among = database.among(webhooks.c.id)
+        self._to_apply = (
+            select(*_APPLIED).where(among, _IS_RIPE).order_by(*_OLDEST_FIRST)
+        ).with_for_update(skip_locked=True)
+        self._about = union(*(_pairs(told).where(among) for told in (_SAME_ID, _SAME_REFERENCE)))
+        # Always in the same order: two that wake the same payouts must not wait for each other.
+        self._to_wake = (
+            select(*_WOKEN).where(database.among(payouts.c.id)).order_by(payouts.c.id)
+        ).with_for_update(skip_locked=True)
+        self._put_by = update(webhooks).where(among).values(pending=False, applied_at=NOW)
 
     def keep(
         self, account: str, notices: Sequence[Notice], body: bytes, now: datetime
-    ) -> Sequence[int]:
+    ) -> Sequence[Notice]:
         """Store what a delivery is about; one that was stored before is only counted again.
 
         Args:
             notices: what it is about, each with the key that tells it from others.
 
         Returns:
-            The rows' ids; fewer where too many wait that nobody knows anything of.
+            What was stored of it: less where too many wait that nobody knows anything of.
 
         Raises:
             VaultError: this process lacks the key that the record is closed with.
         """
-        insert = sqlite.insert if self.database.is_sqlite else postgresql.insert
-        kept = []
-        with self.database.write() as connection:
-            vault = writing(connection, self._vault)
-            for notice in notices:
-                if not self._room_for(connection, account, notice):
-                    continue
-                sealed = vault.close_secret(body, place_of(account, notice.key))
-                row = insert(webhooks).values(
-                    account=account,
-                    key=notice.key,
-                    provider_payout_id=notice.provider_payout_id,
-                    reference_id=notice.reference_id,
-                    received_at=now,
-                    sealed_body=sealed,
-                    pending=True,
-                )
-                again = {"times": webhooks.c.times + 1, "received_at": now, "pending": True}
-                kept.append(
-                    connection.execute(
-                        row.on_conflict_do_update(
-                            index_elements=["account", "key"], set_=again
-                        ).returning(webhooks.c.id)
-                    ).scalar_one()
-                )
-        return kept
+        if not notices:
+            return ()
+        asked = _Delivery(account, notices, body, now)
+        kept: Any = self._together.take_part(asked)
+        if kept is ALONE:
+            [kept] = self._keep_as_one([asked], patient=True)
+        stored: Sequence[Notice] = kept
+        return stored
 
     def apply(self, now: datetime) -> Applied:
-        """Wake the payouts of waiting deliveries, the oldest first, each in its own transaction.
+        """Wake the payouts of waiting deliveries, the oldest first, some in a transaction.
 
         One whose payout a worker has just now waits until it is given back; one whose payout is
         not known yet waits a while too. Neither stands in the way of the others.
         """
         with self.database.read() as connection:
             waiting = connection.execute(_RIPE, _times(now)).scalars().all()
-        woken = sum(self._apply_one(delivery_id, now) for delivery_id in waiting)
+        woken = 0
+        for begin in range(0, len(waiting), TOGETHER_MAX):
+            woken += self._apply_some(waiting[begin : begin + TOGETHER_MAX], now)
         return Applied(woken, len(waiting) - woken)
 
     def forget_old(self, now: datetime) -> int:
@@ -130,26 +150,6 @@ class WebhookBook:
         with self.database.read() as connection:
             connection.execute(select(webhooks.c.id).limit(1)).first()
         return True
-
-    def _apply_one(self, delivery_id: int, now: datetime) -> bool:
-        """Whether it woke a payout."""
-        with self.database.write() as connection:
-            ripe = _RIPE.where(webhooks.c.id == delivery_id).with_for_update(skip_locked=True)
-            if connection.execute(ripe, _times(now)).first() is None:
-                return False
-            delivery = connection.execute(
-                select(webhooks).where(webhooks.c.id == delivery_id)
-            ).one()
-            found = connection.execute(_about(delivery)).all()
-            if any(_is_claimed(payout, now) for payout in found):
-                return False
-            woken = [_wake(connection, payout, delivery, now) for payout in found]
-            connection.execute(
-                update(webhooks)
-                .where(webhooks.c.id == delivery.id)
-                .values(pending=False, applied_at=now)
-            )
-        return any(woken)
 
     def confirm(
         self, account: str, reference_id: str, provider_payout_id: str, amount: Money | None
@@ -177,18 +177,90 @@ class WebhookBook:
             )
         return told.rowcount == 1
 
-    def _room_for(self, connection: Connection, account: str, notice: Notice) -> bool:
-        known = connection.execute(
-            select(payouts.c.id).where(_matches(account, notice)).limit(1)
-        ).first()
-        if known is not None:
-            return True
-        unknown = connection.execute(
-            select(func.count())
-            .select_from(webhooks)
-            .where(webhooks.c.pending, webhooks.c.account == account, ~_HAS_PAYOUT)
-        ).scalar_one()
-        return bool(unknown < UNKNOWN_MAX)
+    def _keep_together(self, asked: Sequence[_Delivery]) -> Sequence[Any]:
+        return as_one(asked, partial(self._keep_as_one, patient=False))
+
+    def _keep_as_one(
+        self, asked: Sequence[_Delivery], *, patient: bool
+    ) -> Sequence[Sequence[Notice]]:
+        """What was stored of each, all in one transaction."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        kept = []
+        with self.database.write(by_key=True, patient=patient) as connection:
+            vault = writing(connection, self._vault)
+            have_room = self._have_room(connection, asked)
+            for one in asked:
+                stored = [each for each in one.notices if (one.account, each) in have_room]
+                kept.append(stored)
+                for notice in stored:
+                    place = (one.account, notice.key)
+                    times = rows[place]["times"] if place in rows else 0
+                    rows[place] = {
+                        "account": one.account,
+                        "key": notice.key,
+                        "provider_payout_id": notice.provider_payout_id,
+                        "reference_id": notice.reference_id,
+                        "status": notice.status,
+                        "received_at": one.now,
+                        "times": times + 1,
+                        "sealed_body": vault.close_secret(one.body, place_of(*place)),
+                        "pending": True,
+                    }
+            if rows:
+                # In order: two receivers that are told the same must not wait for each other.
+                connection.execute(self._upsert, [rows[place] for place in sorted(rows)])
+        return kept
+
+    def _have_room(
+        self, connection: Connection, asked: Sequence[_Delivery]
+    ) -> set[tuple[str, Notice]]:
+        """What may be stored: all about payouts that are known, and so much about others."""
+        found: set[tuple[str, Notice]] = set()
+        told: dict[str, dict[Notice, None]] = defaultdict(dict)
+        for one in asked:
+            told[one.account] |= dict.fromkeys(one.notices)
+        for account, notices in told.items():
+            ids = {name for each in notices for name in _names(each)}
+            wanted = {"of_account": account, TEXTS: json.dumps([name for _, name in ids])}
+            known = {(kind, name) for kind, name in connection.execute(self._known, wanted)}
+            ours = [each for each in notices if known & _names(each)]
+            found |= {(account, each) for each in ours}
+            others = [each for each in notices if not known & _names(each)]
+            if others:
+                unknown = connection.execute(_UNKNOWN, {"of_account": account}).scalar_one()
+                left = max(0, UNKNOWN_MAX - unknown)
+                found |= {(account, each) for each in others[:left]}
+        return found
+
+    def _apply_some(self, ids: Sequence[int], now: datetime) -> int:
+        """Apply those of the deliveries that nobody else does; how many woke a payout.
+
+        Whose payout somebody keeps for a moment waits for the next round: who has many rows must
+        not wait for one.
+        """
+        asked = {TEXTS: json.dumps(list(ids))}
+        with self.database.write(by_key=True, patient=False) as connection:
+            deliveries = connection.execute(self._to_apply, {**asked, **_times(now)}).all()
+            about: dict[int, list[int]] = defaultdict(list)
+            for delivery_id, payout_id in connection.execute(self._about, asked):
+                about[delivery_id].append(payout_id)
+            wanted = {TEXTS: json.dumps(sorted({each for some in about.values() for each in some}))}
+            free = {
+                row.id: row
+                for row in connection.execute(self._to_wake, wanted)
+                if row.claimed_until is None or row.claimed_until <= now
+            }
+            applied = [one for one in deliveries if all(each in free for each in about[one.id])]
+            woken, changes = 0, dict[int, Change]()
+            for one in applied:
+                told = [free[each] for each in about[one.id] if _is_news(free[each], one)]
+                woken += bool(told)
+                changes |= {row.id: _wake(row, now) for row in told if _sleeps(row, now)}
+            write(connection, list(changes.values()))
+            if applied:
+                done = {TEXTS: json.dumps([one.id for one in applied]), "now": now}
+                connection.execute(self._put_by, done)
+        return woken
 
 
 def place_of(account: str, key: str) -> str:
@@ -214,65 +286,101 @@ _SAME_REFERENCE = and_(payouts.c.reference_id == webhooks.c.reference_id, REFERE
 _HAS_PAYOUT = or_(_has_payout(_SAME_ID), _has_payout(_SAME_REFERENCE))
 _FREE = or_(payouts.c.claimed_until.is_(None), payouts.c.claimed_until <= NOW)
 # Those that can be applied now: their payout is nobody's, or they have waited for it in vain.
-_RIPE = (
-    select(webhooks.c.id)
-    .where(
-        webhooks.c.pending,
-        or_(
-            _has_payout(_SAME_ID, _FREE),
-            _has_payout(_SAME_REFERENCE, _FREE),
-            and_(~_HAS_PAYOUT, webhooks.c.received_at <= bindparam("early", type_=UtcDateTime())),
-        ),
-    )
-    .order_by(webhooks.c.received_at)
-    .limit(APPLIED_AT_ONCE)
+_IS_RIPE = and_(
+    webhooks.c.pending,
+    or_(
+        _has_payout(_SAME_ID, _FREE),
+        _has_payout(_SAME_REFERENCE, _FREE),
+        and_(~_HAS_PAYOUT, webhooks.c.received_at <= bindparam("early", type_=UtcDateTime())),
+    ),
 )
+_OLDEST_FIRST = (webhooks.c.received_at, webhooks.c.id)
+_RIPE = select(webhooks.c.id).where(_IS_RIPE).order_by(*_OLDEST_FIRST).limit(APPLIED_AT_ONCE)
+_UNKNOWN = (
+    select(func.count())
+    .select_from(webhooks)
+    .where(webhooks.c.pending, webhooks.c.account == bindparam("of_account"), ~_HAS_PAYOUT)
+)
+# What applying looks at.
+_APPLIED: Sequence[Any] = (webhooks.c.id, webhooks.c.received_at, webhooks.c.status)
+_WOKEN: Sequence[Any] = (
+    payouts.c.id,
+    payouts.c.reference_id,
+    payouts.c.claim_no,
+    payouts.c.claimed_until,
+    payouts.c.state,
+    payouts.c.provider_status,
+    payouts.c.settled_at,
+    payouts.c.woken_at,
+    payouts.c.due_at,
+)
+_UNDER_WAY = (State.CREATED, State.PROCESSING)
 
 
 def _times(now: datetime) -> dict[str, datetime]:
     return {"now": now, "early": now - timedelta(seconds=EARLY_S)}
 
 
-def _matches(account: str, notice: Notice | Row[Any]) -> Any:
-    named = []
-    if notice.provider_payout_id is not None:
-        named.append(payouts.c.provider_payout_id == notice.provider_payout_id)
-    if notice.reference_id is not None:
-        named.append(and_(payouts.c.reference_id == notice.reference_id, REFERENCE_TAKEN))
-    return and_(payouts.c.account == account, or_(*named))
+def _pairs(told: ColumnElement[bool]) -> Any:
+    """Deliveries, and the payouts that they are about."""
+    same = and_(payouts.c.account == webhooks.c.account, told)
+    return select(webhooks.c.id, payouts.c.id).select_from(webhooks.join(payouts, same))
 
 
-def _about(delivery: Row[Any]) -> Any:
-    # Always in the same order: two that wake the same payouts must not wait for each other.
-    matching = _matches(delivery.account, delivery)
-    return select(payouts).where(matching).order_by(payouts.c.id).with_for_update()
+def _names(notice: Notice) -> set[tuple[str, str]]:
+    named = {"id": notice.provider_payout_id, "reference": notice.reference_id}
+    return {(kind, name) for kind, name in named.items() if name is not None}
 
 
-def _is_claimed(payout: Row[Any], now: datetime) -> bool:
-    return payout.claimed_until is not None and payout.claimed_until > now
-
-
-def _wake(connection: Connection, payout: Row[Any], delivery: Row[Any], now: datetime) -> bool:
-    """Make it due, unless it is settled; not sooner than a pause after the same news before."""
-    if payout.state not in (*MAYBE_SENT, State.PAID):
-        return False
-    settled = payout.settled_at
-    if payout.state == State.PAID and (
-        settled is None or delivery.received_at < settled + timedelta(seconds=SETTLED_REST_S)
-    ):
-        return False
-    due_at = now
-    if payout.woken_at is not None:
-        due_at = max(now, payout.woken_at + timedelta(seconds=AGAIN_S))
-    if payout.due_at is not None and payout.due_at <= due_at:
-        return True
-    connection.execute(
-        update(payouts)
-        .where(
-            payouts.c.id == payout.id,
-            payouts.c.claim_no == payout.claim_no,
-            payouts.c.state == payout.state,
-        )
-        .values(due_at=due_at, woken_at=due_at, announced_until=None)
+def _known(database: Database) -> Any:
+    """Which of the `TEXTS` are an account's payouts' ids at their provider, or reference ids."""
+    of_account = payouts.c.account == bindparam("of_account")
+    return union_all(
+        select(literal("id"), payouts.c.provider_payout_id).where(
+            of_account, database.among(payouts.c.provider_payout_id)
+        ),
+        select(literal("reference"), payouts.c.reference_id).where(
+            of_account, database.among(payouts.c.reference_id), REFERENCE_TAKEN
+        ),
     )
-    return True
+
+
+def _upsert(database: Database) -> Any:
+    insert = sqlite.insert if database.is_sqlite else postgresql.insert
+    row = insert(webhooks)
+    again: Mapping[str, Any] = {
+        "times": webhooks.c.times + row.excluded.times,
+        "status": row.excluded.status,
+        "received_at": row.excluded.received_at,
+        "pending": True,
+    }
+    return row.on_conflict_do_update(index_elements=["account", "key"], set_=again)
+
+
+def _is_news(payout: Row[Any], delivery: Row[Any]) -> bool:
+    """Whether a delivery may tell what is not known of a payout that is not settled."""
+    if payout.state == State.PAID:
+        rested = timedelta(seconds=SETTLED_REST_S)
+        return payout.settled_at is not None and delivery.received_at >= payout.settled_at + rested
+    if payout.state in _UNDER_WAY and delivery.status is not None:
+        # The provider has said the same to our own question: often it tells of what we just did.
+        return bool(delivery.status != payout.provider_status)
+    return payout.state in MAYBE_SENT
+
+
+def _wakes_at(payout: Row[Any], now: datetime) -> datetime:
+    """Not sooner than a pause after the same news before."""
+    if payout.woken_at is None:
+        return now
+    again: datetime = payout.woken_at + timedelta(seconds=AGAIN_S)
+    return max(now, again)
+
+
+def _sleeps(payout: Row[Any], now: datetime) -> bool:
+    return payout.due_at is None or payout.due_at > _wakes_at(payout, now)
+
+
+def _wake(payout: Row[Any], now: datetime) -> Change:
+    due_at = _wakes_at(payout, now)
+    woken = {"due_at": due_at, "woken_at": due_at, "announced_until": None}
+    return change_of(payout, (), woken, actor=SWEEP, now=now)

@@ -106,6 +106,20 @@ def test_a_delivery_has_the_payout_read_at_once_and_fewer_polls_made(
     assert polls["told"] < polls["asking"]
 
 
+@pytest.mark.parametrize("name", ["payelata"])
+def test_news_of_our_own_release_has_nothing_read(tmp_path: Path, name: str) -> None:
+    with told(tmp_path, name, settle_s=20) as world:
+        payout_id = begun(world)
+        (news,) = deliveries(world)
+        assert (news.status, news.pending) == ("processing", False)
+        assert world.step() == 0
+        assert world.ledger(payout_id)["reads"] == 0
+        world.clock.sleep(20)
+        until(lambda: len(deliveries(world)) == 2)
+        assert world.settle(payout_id) is State.PAID, world.told(payout_id)
+        assert world.ledger(payout_id)["reads"] == 1
+
+
 @every_kind
 def test_a_forged_delivery_is_refused_and_changes_nothing(tmp_path: Path, name: str) -> None:
     with told(tmp_path, name, settle_s=600) as world:

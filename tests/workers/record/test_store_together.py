@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -14,34 +14,25 @@ from sqlalchemy.exc import OperationalError
 
 from tests.batches.cli_world import until
 from tests.workers.record.conftest import Record
+from tests.workers.record.group_world import (
+    S_MAX,
+    Forgetful,
+    came_of,
+    in_one_group,
+    keeping,
+    waits_for_a_lock,
+)
 from tests.worlds import order
 from workers.errors import StaleState
-from workers.record.database import Database
 from workers.record.model import Payout
 from workers.record.status import Outcome, State, Step
 
-S_MAX = 30
 on_postgresql = pytest.mark.parametrize("record", ["postgresql"], indirect=True)
 
 
-@contextmanager
-def as_one(record: Record, *calls: Callable[[], Any]) -> Iterator[list[Future[Any]]]:
-    """The calls, which come while somebody else is at it and are carried out as one group."""
-    together = record.store._together
-    together._busy = True
-    with ThreadPoolExecutor(len(calls)) as pool:
-        running: list[Future[Any]] = []
-        for call in calls:
-            running.append(pool.submit(call))
-            until(lambda: len(together._waiting) == len(running), limit_s=S_MAX)
-        with together._lock:
-            together._hand_over()
-        yield running
-
-
-def came_of(call: Future[Any]) -> Any:
-    """What it gave or raised."""
-    return call.exception(S_MAX) or call.result()
+def as_one(record: Record, *calls: Callable[[], Any]) -> AbstractContextManager[list[Future[Any]]]:
+    """The calls as one group of the store's."""
+    return in_one_group(record.store._together, *calls)
 
 
 def late(record: Record, payout_id: int) -> Payout:
@@ -92,14 +83,6 @@ def test_a_claim_and_a_late_answer_do_not_both_count(record: Record, claim_first
     else:
         assert isinstance(answer, StaleState)
         assert (state, record.row(one).claim_no) == (State.CREATED, claim.payout.claim_no)
-
-
-@contextmanager
-def keeping(record: Record, row: str) -> Iterator[Callable[[], None]]:
-    """Somebody keeps a row, until told to let go of it."""
-    with record.database.engine.connect() as connection:
-        connection.exec_driver_sql(f"SELECT 1 FROM {row} FOR UPDATE")
-        yield connection.rollback
 
 
 def two_taken(record: Record) -> list[Payout]:
@@ -167,15 +150,6 @@ def test_who_needs_an_account_that_is_kept_by_others_waits_alone(record: Record)
     assert record.row(waits.id).claimed_until is None
 
 
-def waits_for_a_lock(record: Record) -> bool:
-    return bool(
-        record.sql(
-            "SELECT 1 FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-    )
-
-
 @on_postgresql
 def test_what_the_database_cannot_store_of_one_is_no_fault_of_the_others(record: Record) -> None:
     one, two = record.queue(order(), order())
@@ -193,20 +167,6 @@ def test_what_the_database_cannot_store_of_one_is_no_fault_of_the_others(record:
     assert isinstance(of_one, OperationalError)
     assert of_two.payout.state is State.PROCESSING
     assert (record.state(one), record.state(two)) == (State.CREATING, State.PROCESSING)
-
-
-class Forgetful(Database):
-    """A database that goes away right after the next commit, before anybody is told of it."""
-
-    goes = False
-
-    @contextmanager
-    def write(self, *, by_key: bool = False, patient: bool = True) -> Iterator[Connection]:
-        with super().write(by_key=by_key, patient=patient) as connection:
-            yield connection
-        if self.goes:
-            self.goes = False
-            raise OperationalError("COMMIT", {}, Exception("connection lost"))
 
 
 def test_a_group_whose_commit_was_done_and_not_told_is_neither_sent_nor_stored_again(

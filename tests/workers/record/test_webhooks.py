@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError, OperationalError
 
+from tests.batches.cli_world import until
 from tests.worlds import KEY, order
+from workers.record import webhooks
 from workers.record.model import Notice
 from workers.record.money import Money
 from workers.record.status import Outcome, State, Step
@@ -22,8 +26,10 @@ from workers.record.webhooks import (
 )
 
 from .conftest import Record, together
+from .group_world import S_MAX, Forgetful, came_of, in_one_group, keeping, waits_for_a_lock
 
 BODY = b'{"account": "987654321"}'
+on_postgresql = pytest.mark.parametrize("record", ["postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -213,6 +219,209 @@ def test_applied_news_is_forgotten_after_a_while_and_waiting_news_is_not(
     book.keep("main", [Notice(key="new", provider_payout_id="p")], b"", record.clock.now())
     assert (book.forget_old(record.clock.now()), book.forget_old(record.clock.now())) == (1, 0)
     assert [row.key for row in stored(record)] == ["new"]
+
+
+# --- what says no more than we know ---
+
+
+def processing(record: Record, payout_id: int, **reply: Any) -> None:
+    """Have the provider take a queued payout, and tell us that it is under way."""
+    answer = {"status": "processing", "provider_payout_id": f"p{payout_id}", **reply}
+    record.answer(record.take(payout_id), Step.CREATE, Outcome.PROCESSING, **answer)
+
+
+def test_news_of_what_we_know_by_asking_has_nobody_asked(record: Record, book: WebhookBook) -> None:
+    (one,) = record.queue(order())
+    processing(record, one)
+    before = record.row(one)
+    assert tell(record, book, provider_payout_id=f"p{one}", status="processing") == 0
+    assert (record.row(one), stored(record)[0].pending) == (before, False)
+    assert tell(record, book, key="new", provider_payout_id=f"p{one}", status="processed") == 1
+    assert is_due(record, one)
+
+
+def test_news_that_came_before_our_answer_is_compared_with_that_answer(
+    record: Record, book: WebhookBook
+) -> None:
+    (one, two) = record.queue(order(), order())
+    claimed = [record.take(each) for each in (one, two)]
+    for payout in claimed:
+        about = {"reference_id": payout.reference_id, "status": "processing"}
+        assert tell(record, book, key=f"k{payout.id}", **about) == 0
+    for payout, status in zip(claimed, ("processing", "pending"), strict=True):
+        record.answer(payout, Step.CREATE, Outcome.PROCESSING, status=status)
+    assert book.apply(record.clock.now()).woken == 1
+    assert (is_due(record, one), is_due(record, two)) == (False, True)
+
+
+def test_a_payout_that_may_not_be_there_is_looked_up_whatever_it_is_said_to_be(
+    record: Record, book: WebhookBook
+) -> None:
+    (one,) = record.queue(order())
+    record.answer(record.take(one), Step.CREATE, Outcome.UNKNOWN, status="processing")
+    reference_id = record.row(one).reference_id
+    assert record.row(one).provider_status == "processing"
+    assert tell(record, book, reference_id=reference_id, status="processing") == 1
+    assert is_due(record, one)
+
+
+def test_a_paid_payout_is_read_though_it_is_told_of_as_paid_once_more(
+    record: Record, book: WebhookBook
+) -> None:
+    (one,) = record.queue(order())
+    paid = {"provider_payout_id": "p", "status": "processed"}
+    record.answer(record.take(one), Step.CREATE, Outcome.PAID, **paid)
+    record.clock.sleep(SETTLED_REST_S)
+    assert tell(record, book, provider_payout_id="p", status="processed") == 1
+
+
+# --- deliveries that share a transaction ---
+
+
+def keeps(
+    record: Record, book: WebhookBook, *notices: Notice, to: str = "main"
+) -> Callable[[], Any]:
+    return lambda: book.keep(to, notices, BODY, record.clock.now())
+
+
+def test_deliveries_that_come_together_are_all_stored(record: Record, book: WebhookBook) -> None:
+    some = [Notice(key=f"k{n}", provider_payout_id=f"p{n}") for n in range(5)]
+    with in_one_group(book._together, *(keeps(record, book, each) for each in some)) as running:
+        assert [call.result(S_MAX) for call in running] == [[each] for each in some]
+    assert [(row.key, row.times) for row in stored(record)] == [(each.key, 1) for each in some]
+
+
+def test_the_same_one_that_comes_twice_at_once_is_stored_once(
+    record: Record, book: WebhookBook
+) -> None:
+    same = Notice(key="k", provider_payout_id="p")
+    for number, in_all in ((3, 3), (2, 5)):
+        calls = [keeps(record, book, same)] * number
+        with in_one_group(book._together, *calls) as running:
+            assert [call.result(S_MAX) for call in running] == [[same]] * number
+        assert [(row.key, row.times) for row in stored(record)] == [("k", in_all)]
+
+
+def test_one_that_cannot_be_stored_loses_none_of_those_beside_it(
+    record: Record, book: WebhookBook
+) -> None:
+    some = [Notice(key=f"k{n}", provider_payout_id=f"p{n}") for n in range(3)]
+    foreign = keeps(record, book, Notice(key="bad", provider_payout_id="p"), to="no such account")
+    calls = [keeps(record, book, some[0]), foreign, *(keeps(record, book, n) for n in some[1:])]
+    with in_one_group(book._together, *calls) as running:
+        became = [came_of(call) for call in running]
+    assert isinstance(became.pop(1), IntegrityError)
+    assert became == [[each] for each in some]
+    assert {row.key for row in stored(record)} == {each.key for each in some}
+
+
+def test_where_the_commit_is_not_told_nobody_is_told_that_it_is_kept(record: Record) -> None:
+    url = record.database.engine.url.render_as_string(hide_password=False)
+    forgetful = Forgetful(url, connections_max=4)
+    book = WebhookBook(forgetful, Vault.from_text(KEY))
+    calls = [keeps(record, book, Notice(key=key, provider_payout_id="p")) for key in "ab"]
+    forgetful.goes = True
+    with in_one_group(book._together, *calls) as running:
+        assert [type(came_of(call)) for call in running] == [OperationalError] * 2
+    # They are told again, as they were not answered, and found.
+    assert [len(call()) for call in calls] == [1, 1]
+    assert [(row.key, row.times) for row in stored(record)] == [("a", 2), ("b", 2)]
+    forgetful.close()
+
+
+@on_postgresql
+def test_one_whose_row_is_kept_by_others_waits_alone(record: Record, book: WebhookBook) -> None:
+    book.keep("main", [Notice(key="b", provider_payout_id="p")], BODY, record.clock.now())
+    calls = [keeps(record, book, Notice(key=key, provider_payout_id="p")) for key in "abc"]
+    with (
+        keeping(record, "webhooks WHERE key = 'b'") as let_go,
+        in_one_group(book._together, *calls) as (of_a, of_b, of_c),
+    ):
+        assert len(of_a.result(S_MAX / 3)) == len(of_c.result(S_MAX / 3)) == 1
+        assert not of_b.done()
+        let_go()
+        assert len(of_b.result(S_MAX)) == 1
+
+
+@on_postgresql
+def test_two_receivers_that_are_told_the_same_take_its_rows_in_one_order(
+    record: Record, book: WebhookBook
+) -> None:
+    same = [Notice(key=key, provider_payout_id="p") for key in "ab"]
+    book.keep("main", same, BODY, record.clock.now())
+    behind = keeps(record, book, *reversed(same))
+    with (
+        keeping(record, "webhooks WHERE key = 'a'") as let_go,
+        in_one_group(book._together, behind, behind) as running,
+    ):
+        until(lambda: waits_for_a_lock(record), limit_s=S_MAX)
+        # Who waits for the first one has not taken the second one before it.
+        with record.database.write() as connection:
+            rest = "SELECT key FROM webhooks WHERE key = 'b' FOR UPDATE NOWAIT"
+            assert connection.exec_driver_sql(rest).scalar_one() == "b"
+        let_go()
+        assert [len(call.result(S_MAX)) for call in running] == [2, 2]
+
+
+# --- rounds of applying ---
+
+
+def test_a_round_applies_more_than_fits_into_a_transaction(
+    record: Record, book: WebhookBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TOGETHER_MAX", 3)
+    ids = record.queue(*(order() for _ in range(7)))
+    for one in ids:
+        record.created(one)
+    for one in ids:
+        notice = Notice(key=f"k{one}", provider_payout_id=f"p{one}")
+        book.keep("main", [notice], BODY, record.clock.now())
+    assert book.apply(record.clock.now()).woken == 7
+    assert all(is_due(record, one) for one in ids)
+    assert not any(row.pending for row in stored(record))
+
+
+def test_much_news_of_one_payout_in_one_round_wakes_it_once(
+    record: Record, book: WebhookBook
+) -> None:
+    (one,) = record.queue(order())
+    record.created(one)
+    notices = [Notice(key=f"k{n}", provider_payout_id=f"p{one}") for n in range(3)]
+    book.keep("main", notices, BODY, record.clock.now())
+    assert book.apply(record.clock.now()).woken == 3
+    assert record.row(one).woken_at == record.row(one).due_at == record.clock.now()
+    assert not any(row.pending for row in stored(record))
+
+
+def test_news_of_two_payouts_waits_until_both_are_free(record: Record, book: WebhookBook) -> None:
+    (one, two) = record.queue(order(), order())
+    record.created(one)
+    payout = record.take(two)
+    about = {"provider_payout_id": f"p{one}", "reference_id": payout.reference_id}
+    assert tell(record, book, **about) == 0
+    assert (is_due(record, one), stored(record)[0].pending) == (False, True)
+    record.answer(payout, Step.CREATE, Outcome.PROCESSING, provider_payout_id=f"p{two}")
+    assert book.apply(record.clock.now()).woken == 1
+    assert is_due(record, one)
+    assert is_due(record, two)
+
+
+@on_postgresql
+def test_news_of_a_payout_that_others_keep_for_a_moment_holds_up_no_other(
+    record: Record, book: WebhookBook
+) -> None:
+    ids = record.queue(*(order() for _ in range(3)))
+    for one in ids:
+        record.created(one)
+    for one in ids:
+        notice = Notice(key=f"k{one}", provider_payout_id=f"p{one}")
+        book.keep("main", [notice], BODY, record.clock.now())
+    kept = ids[1]
+    with keeping(record, f"payouts WHERE id = {kept}"):
+        assert book.apply(record.clock.now()).woken == 2
+        assert [row.key for row in stored(record) if row.pending] == [f"k{kept}"]
+    assert book.apply(record.clock.now()).woken == 1
+    assert all(is_due(record, one) for one in ids)
 
 
 # --- questions of a provider before it pays ---
