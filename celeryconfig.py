@@ -6,12 +6,10 @@ message may be lost or doubled, and no setting here has to prevent it.
 
 from kombu import Queue
 
+from workers.pace import threads_for
 from workers.queues import SWEEP, queues_of
 from workers.runtime import settings_of
 from workers.settings import Settings
-
-# More threads than this in one process only wait for each other; start another process instead.
-THREADS_MAX = 64
 
 _settings = Settings.load(settings_of)
 
@@ -58,9 +56,9 @@ task_reject_on_worker_lost = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 # Few messages are stranded by a crash, and no worker hoards them.
 worker_prefetch_multiplier = 1
-# As many threads as all accounts together may have calls: so one whose every call hangs leaves
-# the others theirs. With fewer (`-c`), they are shared out; see `workers.pace.shares`.
-worker_concurrency = min(THREADS_MAX, sum(a.in_flight_max for a in _settings.accounts.values()))
+# As many threads as all accounts together have room for payouts: so one whose every call hangs
+# leaves the others theirs. With fewer (`-c`), they are shared out; see `workers.pace.shares`.
+worker_concurrency = threads_for(a.in_flight_max for a in _settings.accounts.values())
 # After TERM a worker lets its calls end, however long they take, and gives the rest back; after
 # QUIT it waits so long: longer than the longest call.
 worker_soft_shutdown_timeout = 45

@@ -23,6 +23,7 @@ from batches.sandbox import Sandbox
 from workers import sweep
 from workers.errors import PaybatchError
 from workers.logs import LogFormat, log_to
+from workers.pace import threads_for
 from workers.record.accounts import Pause
 from workers.record.answers import is_completed
 from workers.record.batches import BatchBook
@@ -43,7 +44,6 @@ COUNT_SHARE = 20
 OUTAGE_S = 45
 # A worker told to stop lets its calls end; a call cannot outlast its own deadline.
 STOP_S = 35
-THREADS_MAX = 64
 START_S = 20
 # With nothing moving for so long, and no sweep, a cluster's workers or beats are not there.
 IDLE_S = 20
@@ -124,8 +124,8 @@ class EmbeddedWorker:
         self._ready = threading.Event()
         self._failed: list[BaseException] = []
         self._swept = self._announced = 0.0
-        in_flight = sum(account.settings.in_flight_max for account in runtime.accounts.values())
-        self._threads = max(1, min(THREADS_MAX, in_flight))
+        accounts = runtime.accounts.values()
+        self._threads = threads_for(account.settings.in_flight_max for account in accounts)
 
     def __enter__(self) -> EmbeddedWorker:
         self._tasks.use(self._runtime)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from workers.clock import Clock
@@ -32,13 +32,16 @@ TURN_S_MAX = 30
 ASK = "ask"
 # Counts of calls are told to the record no more often than this.
 COUNTS_S = 5
+# More threads than this in one process only wait for each other; start another process instead.
+THREADS_MAX = 128
 KEPT_FIRST_S = 0.1
 # How much the latest payout counts in the time that one is expected to take.
 _LATEST = 0.2
 
 
 class Slots:
-    """An account's places for payouts in this process. Safe for threads.
+    """An account's places for payouts in this process: more than it may have calls at a time, which
+    its gate sees to. Safe for threads.
 
     A payout that finds none is told when to come back. Each is told a later time than the one
     before, as far apart as places have become free lately: all of them at once would only find no
@@ -83,12 +86,25 @@ class Slots:
         return min(TURN_S_MAX, max(TURN_S_MIN, self._booked_until - now))
 
 
+def room_for(calls: int) -> int:
+    """For how many payouts there is room where so many calls may be made at a time. Half of a
+    payout's time it is being stored, or waits for others to be stored with it, and must not keep
+    another from the provider meanwhile.
+    """
+    return 2 * calls
+
+
+def threads_for(calls: Iterable[int]) -> int:
+    """How many threads a process needs for accounts that may have so many calls each."""
+    return max(1, min(THREADS_MAX, sum(room_for(each) for each in calls)))
+
+
 def shares(wanted: Mapping[str, int], threads: int) -> Mapping[str, int]:
     """How many of a process's threads each account may use at most, so that together they need no
     more than there are: an account whose every call hangs then leaves the others theirs.
 
     Args:
-        wanted: each account's `in_flight_max`.
+        wanted: for how many payouts each account has room.
     """
     in_all = sum(wanted.values())
     if in_all <= threads:
@@ -99,12 +115,22 @@ def shares(wanted: Mapping[str, int], threads: int) -> Mapping[str, int]:
 class AccountGate:
     """What every call of one account passes. Safe for threads."""
 
-    def __init__(self, account: str, rate_per_s: float, book: AccountBook, clock: Clock) -> None:
+    def __init__(
+        self,
+        account: str,
+        rate_per_s: float,
+        book: AccountBook,
+        clock: Clock,
+        *,
+        calls_max: int,
+    ) -> None:
         """
         Args:
             rate_per_s: calls a second over all processes; 0: no limit.
+            calls_max: calls at a time in this process.
         """
         self._account = account
+        self._places = threading.BoundedSemaphore(calls_max)
         self._interval_us = int(1_000_000 / rate_per_s) if rate_per_s else 0
         # The burst is one second's calls, and never less than one call.
         self._burst_us = max(BURST_US, self._interval_us)
@@ -132,11 +158,30 @@ class AccountGate:
             self._calls.start_by, self._calls.step = math.inf, ASK
 
     def enter(self) -> None:
-        """Wait for the account's next slot.
+        """Wait for a place among this process's calls, which `leave` gives back, and for the
+        account's next slot.
 
         Raises:
             Paced: it is too far off, or beyond what `no_later_than` allows.
         """
+        self._wait_for_place()
+        try:
+            self._pass()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def _wait_for_place(self) -> None:
+        if self._places.acquire(blocking=False):
+            return
+        left_s = getattr(self._calls, "start_by", math.inf) - self._clock.monotonic()
+        if not self._places.acquire(timeout=max(0, min(WAIT_S_MAX, left_s))):
+            raise Paced(WAIT_S_MAX)
+        if self._clock.stopping:
+            self._places.release()
+            raise Paced(1)
+
+    def _pass(self) -> None:
         blocked_s = self._blocked_until - self._clock.monotonic()
         if blocked_s > 0:
             raise Paced(math.ceil(blocked_s))
@@ -168,7 +213,8 @@ class AccountGate:
         self._blocked_until = max(self._blocked_until, self._clock.monotonic() + seconds)
 
     def leave(self, *, answered: bool, answer: str, took_us: int) -> None:
-        """Count the call, and failures in a row; enough of them open the breaker."""
+        """Give its place back. Count it, and failures in a row: enough of them open the breaker."""
+        self._places.release()
         with self._lock:
             self._failures = 0 if answered else self._failures + 1
             opened = self._failures == BREAKER_FAILURES

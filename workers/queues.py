@@ -28,6 +28,14 @@ def queues_of(accounts: Iterable[str]) -> Sequence[str]:
     return [SWEEP, *(queue_of(one, to_send=what) for one in sorted(accounts) for what in purposes)]
 
 
+def polls_first(queues: Iterable[str]) -> list[str]:
+    """In the order in which messages are taken from them: whoever is under way comes before those
+    who begin, so that a long batch does not keep those that it has begun waiting. Where nothing
+    is said, the order stays as it is.
+    """
+    return sorted(queues, key=lambda queue: queue.startswith(_SEND))
+
+
 def accounts_in(queues: Iterable[str]) -> set[str]:
     """The accounts whose payouts come by these queues."""
     named = [queue for queue in queues if queue.startswith((_SEND, _ASK))]

@@ -1,4 +1,4 @@
-"""Redis as kombu speaks to it, with three things mended and one added.
+"""Redis as kombu speaks to it, with three things mended and two added.
 
 A closed channel says that it is closed. A worker acknowledges a message after its work, and by then
 its connection may have been closed and made anew. kombu 5.7.0 then fails with an AttributeError,
@@ -12,7 +12,7 @@ carry the command out. A client has no state but its pool of connections.
 What a worker has left when its connection closes is put back, if that can be done; else kombu would
 write it to a file in the temporary folder, for a person to put back. The table announces it again.
 
-And the message is shown that is taken next.
+And the message is shown that is taken next; and polls are taken before what is to be sent.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from datetime import datetime
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
+from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+
+from workers.queues import polls_first
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ _ID_MAX = 2**63 - 1
 class Channel(redis.Channel):
     """A channel that can be used, or says why not."""
 
+    queue_order_strategy = f"{__name__}:PollsFirst"
     _puts_back = True
 
     def _connparams(self, asynchronous: bool = False) -> Any:
@@ -80,6 +84,13 @@ class Channel(redis.Channel):
             return None
         named = type(payout_id) is int and 0 < payout_id <= _ID_MAX
         return (payout_id, expires_at) if named and expires_at.tzinfo else None
+
+
+class PollsFirst(round_robin_cycle):
+    """Asks the queues in turns, those of polls before those of payouts to be sent."""
+
+    def consume(self, n: int) -> list[str]:
+        return polls_first(super().consume(n))  # type: ignore[no-untyped-call]  # kombu's own
 
 
 class Transport(redis.Transport):

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from workers.clock import Clock, SharedClock, SystemClock
 from workers.errors import UsageError, VaultError
-from workers.pace import AccountGate, Slots, shares
+from workers.pace import AccountGate, Slots, room_for, shares
 from workers.providers.port import Capabilities, Provider, digest_of, load_provider
 from workers.providers.transport import Transport
 from workers.record.accounts import AccountBook
@@ -111,7 +111,7 @@ class Runtime:
     def share(self, threads: int, *, among: Collection[str]) -> None:
         """Divide a process's threads between these of its accounts; before any payout is paid."""
         wanted = {
-            name: account.settings.in_flight_max
+            name: room_for(account.settings.in_flight_max)
             for name, account in self.accounts.items()
             if name in among
         }
@@ -148,7 +148,8 @@ def _account(
         options.setdefault("callback_url", f"{settings.callback_base_url}/webhooks/{name}")
     context = {"sandbox_hosts": settings.sandbox_hosts}
     config = adapter.Config.model_validate(options, context=context)
-    gate = AccountGate(name, account.rate_per_s, book, clock)
+    calls_max = account.in_flight_max
+    gate = AccountGate(name, account.rate_per_s, book, clock, calls_max=calls_max)
     transport = Transport(
         getattr(config, "base_url", ""),
         connect_timeout_s=account.connect_timeout_s,
@@ -160,7 +161,7 @@ def _account(
     lease_s = 2 * account.call_deadline_s
     provider = adapter(config, transport, SharedTokens(name, tokens, clock, lease_s=lease_s))
     policy = _policy(account, provider.capabilities, settings)
-    slots = Slots(account.in_flight_max, clock)
+    slots = Slots(room_for(calls_max), clock)
     return Account(name, account, provider, transport, gate, policy, slots)
 
 

@@ -157,6 +157,7 @@ class AccountSettings(BaseModel):
     service: str | None = None
     # Calls a second over all workers; 0: no limit. Payelata API facts, section 6: none documented.
     rate_per_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5
+    # Calls at a time, in each process.
     in_flight_max: Annotated[int, Field(ge=1, le=1000)] = 10
     connect_timeout_s: Seconds = 5
     read_timeout_s: Seconds = 30

@@ -3,6 +3,7 @@ calls are counted without standing in anybody's way."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +11,27 @@ import pytest
 from sqlalchemy import event
 
 from tests.worlds import HandClock
+from workers.clock import SystemClock
 from workers.pace import (
     BREAKER_FAILURES,
     COUNTS_S,
+    THREADS_MAX,
     TURN_S_MAX,
     TURN_S_MIN,
     WAIT_S_MAX,
     AccountGate,
     Slots,
+    room_for,
     shares,
+    threads_for,
 )
 from workers.providers.transport import Paced
 from workers.record.accounts import AccountBook
 from workers.record.calls import CallBook
 from workers.record.database import Database
+
+# More calls at a time than any test of something else makes.
+MANY = 1000
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def clock() -> HandClock:
 
 
 def test_a_gate_without_a_rate_never_waits(book: AccountBook, clock: HandClock) -> None:
-    gate, started = AccountGate("main", 0, book, clock), clock.monotonic()
+    gate, started = AccountGate("main", 0, book, clock, calls_max=MANY), clock.monotonic()
     for _ in range(100):
         gate.enter()
     assert gate.wait_s() == 0
@@ -53,7 +61,7 @@ def test_a_gate_without_a_rate_never_waits(book: AccountBook, clock: HandClock) 
 def test_one_seconds_calls_pass_at_once_and_then_one_every_interval(
     book: AccountBook, clock: HandClock, rate: float, burst: int
 ) -> None:
-    gate, started = AccountGate("main", rate, book, clock), clock.monotonic()
+    gate, started = AccountGate("main", rate, book, clock, calls_max=MANY), clock.monotonic()
     for _ in range(burst):
         gate.enter()
     assert clock.monotonic() == started
@@ -63,7 +71,7 @@ def test_one_seconds_calls_pass_at_once_and_then_one_every_interval(
 
 
 def test_gates_of_one_account_share_its_rate(book: AccountBook, clock: HandClock) -> None:
-    one, two = (AccountGate("main", 2, book, clock) for _ in range(2))
+    one, two = (AccountGate("main", 2, book, clock, calls_max=MANY) for _ in range(2))
     started = clock.monotonic()
     one.enter()
     two.enter()
@@ -75,7 +83,7 @@ def test_gates_of_one_account_share_its_rate(book: AccountBook, clock: HandClock
 def test_gates_of_two_accounts_do_not(book: AccountBook, clock: HandClock) -> None:
     started = clock.monotonic()
     for name in ("main", "other"):
-        AccountGate(name, 1, book, clock).enter()
+        AccountGate(name, 1, book, clock, calls_max=MANY).enter()
     assert clock.monotonic() == started
 
 
@@ -87,7 +95,7 @@ class _Jammed(HandClock):
 
 
 def test_a_call_whose_turn_is_too_far_off_is_not_made(book: AccountBook) -> None:
-    gate = AccountGate("main", 1, book, _Jammed())
+    gate = AccountGate("main", 1, book, _Jammed(), calls_max=MANY)
     for _ in range(1 + WAIT_S_MAX):
         gate.enter()
     for _ in range(3):
@@ -97,7 +105,7 @@ def test_a_call_whose_turn_is_too_far_off_is_not_made(book: AccountBook) -> None
 
 def test_a_refused_call_takes_nobodys_turn(book: AccountBook) -> None:
     clock = _Jammed()
-    gate = AccountGate("main", 1, book, clock)
+    gate = AccountGate("main", 1, book, clock, calls_max=MANY)
     for _ in range(1 + WAIT_S_MAX):
         gate.enter()
     with pytest.raises(Paced):
@@ -110,7 +118,7 @@ def test_a_refused_call_takes_nobodys_turn(book: AccountBook) -> None:
 
 def test_the_wait_is_told_in_whole_seconds_and_takes_nothing(book: AccountBook) -> None:
     clock = _Jammed()
-    gate = AccountGate("main", 1, book, clock)
+    gate = AccountGate("main", 1, book, clock, calls_max=MANY)
     assert gate.wait_s() == 0
     for waited in range(1, 4):
         gate.enter()
@@ -120,10 +128,12 @@ def test_the_wait_is_told_in_whole_seconds_and_takes_nothing(book: AccountBook) 
 
 
 def answer(gate: AccountGate, word: str = "2xx", took_us: int = 1_000) -> None:
+    gate.enter()
     gate.leave(answered=True, answer=word, took_us=took_us)
 
 
 def lose(gate: AccountGate) -> None:
+    gate.enter()
     gate.leave(answered=False, answer="ReadTimeout", took_us=1_000)
 
 
@@ -134,7 +144,7 @@ def _pauses(book: AccountBook) -> list[tuple[str, str]]:
 def test_the_breaker_opens_after_so_many_lost_answers_in_a_row(
     book: AccountBook, clock: HandClock
 ) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     for _ in range(9):
         lose(gate)
     assert _pauses(book) == []
@@ -144,7 +154,7 @@ def test_the_breaker_opens_after_so_many_lost_answers_in_a_row(
 
 
 def test_one_answer_starts_the_count_anew(book: AccountBook, clock: HandClock) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     for _ in range(5):
         for _ in range(9):
             lose(gate)
@@ -153,7 +163,7 @@ def test_one_answer_starts_the_count_anew(book: AccountBook, clock: HandClock) -
 
 
 def test_answered_calls_never_open_the_breaker(book: AccountBook, clock: HandClock) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     for _ in range(50):
         answer(gate)
     assert _pauses(book) == []
@@ -162,7 +172,7 @@ def test_answered_calls_never_open_the_breaker(book: AccountBook, clock: HandClo
 def test_the_breaker_can_open_again_after_the_account_was_resumed(
     book: AccountBook, clock: HandClock
 ) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     for _ in range(2):
         for _ in range(10):
             lose(gate)
@@ -173,7 +183,7 @@ def test_the_breaker_can_open_again_after_the_account_was_resumed(
 def test_a_provider_that_asks_for_a_rest_gets_it_from_every_call(
     book: AccountBook, clock: HandClock
 ) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     gate.block(30)
     gate.block(5)
     with pytest.raises(Paced) as paced:
@@ -186,11 +196,94 @@ def test_a_provider_that_asks_for_a_rest_gets_it_from_every_call(
 def test_a_call_that_waits_for_its_turn_when_the_process_is_to_stop_is_not_made(
     book: AccountBook, clock: HandClock
 ) -> None:
-    gate = AccountGate("main", 1, book, clock)
+    gate = AccountGate("main", 1, book, clock, calls_max=MANY)
     gate.enter()
     clock.stop()
     with pytest.raises(Paced):
         gate.enter()
+
+
+def end(gate: AccountGate) -> None:
+    """One of the calls that are under way."""
+    gate.leave(answered=True, answer="2xx", took_us=1_000)
+
+
+def test_no_more_calls_at_a_time_than_allowed_however_many_threads_there_are(
+    book: AccountBook,
+) -> None:
+    gate = AccountGate("main", 0, book, SystemClock(), calls_max=3)
+    under_way: list[int] = []
+    most: list[int] = []
+    full, let_go = threading.Event(), threading.Event()
+
+    def call() -> None:
+        gate.enter()
+        under_way.append(1)
+        most.append(len(under_way))
+        if len(most) == 3:
+            full.set()
+        let_go.wait(10)
+        under_way.pop()
+        end(gate)
+
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    assert full.wait(10)
+    let_go.set()
+    for thread in threads:
+        thread.join(10)
+    assert (len(most), max(most)) == (12, 3)
+
+
+def test_who_waits_for_a_place_until_the_call_is_too_late_makes_none(book: AccountBook) -> None:
+    clock = SystemClock()
+    gate = AccountGate("main", 0, book, clock, calls_max=1)
+    gate.enter()
+    with gate.no_later_than(clock.monotonic() + 0.01), pytest.raises(Paced):
+        gate.enter()
+    # It has taken nobody's place, and left none: there is one, as before.
+    end(gate)
+    gate.enter()
+
+
+class _StopsMeanwhile(HandClock):
+    """A clock at which, while somebody waits, the worker is told to stop and a call ends."""
+
+    gate: AccountGate | None = None
+
+    def monotonic(self) -> float:
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            self.stop()
+            end(gate)
+        return super().monotonic()
+
+
+def test_who_waits_for_a_place_when_the_worker_stops_makes_no_call(book: AccountBook) -> None:
+    clock = _StopsMeanwhile()
+    gate = AccountGate("main", 0, book, clock, calls_max=1)
+    gate.enter()
+    clock.gate = gate
+    with pytest.raises(Paced):
+        gate.enter()
+    # It has kept no place: what is under way may still need one.
+    gate.enter()
+
+
+def test_a_call_that_is_held_back_leaves_its_place_to_others(book: AccountBook) -> None:
+    clock = HandClock()
+    gate = AccountGate("main", 0, book, clock, calls_max=1)
+    gate.block(5)
+    with pytest.raises(Paced):
+        gate.enter()
+    clock.sleep(6)
+    gate.enter()
+
+
+def test_there_are_threads_for_more_payouts_than_calls() -> None:
+    assert threads_for([10, 3]) == room_for(10) + room_for(3) > 13
+    assert threads_for([1000]) == THREADS_MAX
 
 
 def test_who_finds_no_place_is_told_a_time_of_his_own(clock: HandClock) -> None:
@@ -245,7 +338,7 @@ def _counts(book: AccountBook) -> Counts:
 
 
 def test_calls_are_counted_by_step_answer_and_time(book: AccountBook, clock: HandClock) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     with gate.no_later_than(clock.monotonic() + 60, step="create"):
         answer(gate, took_us=30_000)
         answer(gate, took_us=40_000)
@@ -267,7 +360,7 @@ def test_calls_are_counted_by_step_answer_and_time(book: AccountBook, clock: Han
 def test_a_payouts_call_tells_the_record_nothing_before_its_answer_is_stored(
     book: AccountBook, clock: HandClock
 ) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     clock.sleep(COUNTS_S)
     with gate.no_later_than(clock.monotonic() + 60, step="create"):
         answer(gate)
@@ -281,7 +374,7 @@ def test_a_payouts_call_tells_the_record_nothing_before_its_answer_is_stored(
 def test_the_record_is_told_of_many_calls_in_one_write_every_few_seconds(
     book: AccountBook, clock: HandClock
 ) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     commits = []
     event.listen(book.database.engine, "commit", commits.append)
     for _ in range(100):
@@ -302,7 +395,7 @@ def test_the_record_is_told_of_many_calls_in_one_write_every_few_seconds(
 def test_counts_that_the_record_does_not_take_are_kept_and_trouble_nobody(
     book: AccountBook, clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate = AccountGate("main", 0, book, clock)
+    gate = AccountGate("main", 0, book, clock, calls_max=MANY)
     with book.database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE calls RENAME TO gone")
     clock.sleep(COUNTS_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from workers.queues import SWEEP, accounts_in, queue_of, queues_of
+from workers.queues import SWEEP, accounts_in, polls_first, queue_of, queues_of
 
 
 def test_no_two_accounts_or_purposes_share_a_queue() -> None:
@@ -18,3 +18,8 @@ def test_the_accounts_are_read_back_from_the_queues() -> None:
     assert accounts_in(queues_of(["main", "other"])) == {"main", "other"}
     assert accounts_in(["poll.main"]) == {"main"}
     assert accounts_in([SWEEP]) == set()
+
+
+def test_who_is_under_way_comes_before_those_who_begin_and_accounts_take_turns() -> None:
+    turns = ["pay.b", "poll.b", "pay.a", SWEEP, "poll.a"]
+    assert polls_first(turns) == ["poll.b", SWEEP, "poll.a", "pay.b", "pay.a"]

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Message, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
 
 from tests.workers.cluster_world import redis_url
 from workers import redis_broker
+from workers.queues import queue_of
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -111,6 +112,29 @@ def test_what_is_left_when_a_connection_closes_is_put_back(tmp_path: Path) -> No
             assert client.llen("left") == 0
         assert client.llen("left") == 2
         client.delete("left")
+
+
+def test_polls_are_taken_before_what_is_to_be_sent(tmp_path: Path) -> None:
+    redis_broker.use()
+    sent, asked = queue_of("a", to_send=True), queue_of("a", to_send=False)
+    taken: list[str] = []
+    with redis_url(tmp_path) as url, Connection(url, transport_options=UNLISTED) as connection:
+        for name in (sent, asked):
+            queue = connection.SimpleQueue(name)
+            queue.clear()
+            for _ in range(3):
+                queue.put(name)
+            queue.close()
+
+        def take(body: str, message: Message) -> None:
+            taken.append(body)
+            message.ack()
+
+        queues = [Queue(name) for name in (sent, asked)]
+        with connection.Consumer(queues, callbacks=[take]):
+            while len(taken) < 6:
+                connection.drain_events(timeout=5)
+    assert taken == [asked] * 3 + [sent] * 3
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis of the tests' own")
