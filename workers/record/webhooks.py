@@ -41,7 +41,14 @@ from workers.record.money import Money
 from workers.record.moves import SWEEP, change_of, write
 from workers.record.rows import money_of
 from workers.record.status import MAYBE_SENT, State
-from workers.record.tables import REFERENCE_TAKEN, UtcDateTime, payouts, webhooks
+from workers.record.tables import (
+    PENDING,
+    PUT_BY,
+    REFERENCE_TAKEN,
+    UtcDateTime,
+    payouts,
+    webhooks,
+)
 from workers.record.vault import Vault
 
 # News that comes before our own answer waits so long for its payout to be known.
@@ -138,7 +145,7 @@ class WebhookBook:
 
     def forget_old(self, now: datetime) -> int:
         """Delete deliveries that were applied long ago; a number of rows."""
-        old = and_(~webhooks.c.pending, webhooks.c.received_at < now - timedelta(days=KEPT_DAYS))
+        old = and_(PUT_BY, webhooks.c.received_at < now - timedelta(days=KEPT_DAYS))
         with self.database.read() as connection:
             if connection.execute(select(webhooks.c.id).where(old).limit(1)).first() is None:
                 return 0
@@ -287,7 +294,7 @@ _HAS_PAYOUT = or_(_has_payout(_SAME_ID), _has_payout(_SAME_REFERENCE))
 _FREE = or_(payouts.c.claimed_until.is_(None), payouts.c.claimed_until <= NOW)
 # Those that can be applied now: their payout is nobody's, or they have waited for it in vain.
 _IS_RIPE = and_(
-    webhooks.c.pending,
+    PENDING,
     or_(
         _has_payout(_SAME_ID, _FREE),
         _has_payout(_SAME_REFERENCE, _FREE),
@@ -299,7 +306,8 @@ _RIPE = select(webhooks.c.id).where(_IS_RIPE).order_by(*_OLDEST_FIRST).limit(APP
 _UNKNOWN = (
     select(func.count())
     .select_from(webhooks)
-    .where(webhooks.c.pending, webhooks.c.account == bindparam("of_account"), ~_HAS_PAYOUT)
+    # Not by the index of keys: it has all that were ever kept for the account.
+    .where(PENDING, webhooks.c.account + "" == bindparam("of_account"), ~_HAS_PAYOUT)
 )
 # What applying looks at.
 _APPLIED: Sequence[Any] = (webhooks.c.id, webhooks.c.received_at, webhooks.c.status)
