@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     and_,
     bindparam,
     delete,
@@ -101,10 +102,8 @@ class WebhookBook:
             select(*_APPLIED).where(among, _IS_RIPE).order_by(*_OLDEST_FIRST)
         ).with_for_update(skip_locked=True)
         self._about = union(*(_pairs(told).where(among) for told in (_SAME_ID, _SAME_REFERENCE)))
-        # Always in the same order: two that wake the same payouts must not wait for each other.
-        self._to_wake = (
-            select(*_WOKEN).where(database.among(payouts.c.id)).order_by(payouts.c.id)
-        ).with_for_update(skip_locked=True)
+        self._told_of = select(*_WOKEN).where(database.among(payouts.c.id))
+        self._to_wake = self._told_of.with_for_update(skip_locked=True)
         self._put_by = update(webhooks).where(among).values(pending=False, applied_at=NOW)
 
     def keep(
@@ -243,7 +242,8 @@ class WebhookBook:
         """Apply those of the deliveries that nobody else does; how many woke a payout.
 
         Whose payout somebody keeps for a moment waits for the next round: who has many rows must
-        not wait for one.
+        not wait for one. Nor is any payout kept that is due already: the worker that is told to
+        take it would not find it, and whatever it asks, it asks after what was delivered.
         """
         asked = {TEXTS: json.dumps(list(ids))}
         with self.database.write(by_key=True, patient=False) as connection:
@@ -251,12 +251,16 @@ class WebhookBook:
             about: dict[int, list[int]] = defaultdict(list)
             for delivery_id, payout_id in connection.execute(self._about, asked):
                 about[delivery_id].append(payout_id)
-            wanted = {TEXTS: json.dumps(sorted({each for some in about.values() for each in some}))}
-            free = {
-                row.id: row
-                for row in connection.execute(self._to_wake, wanted)
-                if row.claimed_until is None or row.claimed_until <= now
+            told_of = {each for some in about.values() for each in some}
+            free = _free(connection, self._told_of, told_of, now)
+            asleep = {
+                each
+                for one in deliveries
+                for each in about[one.id]
+                if each in free and _is_news(free[each], one) and _sleeps(free[each], now)
             }
+            kept = _free(connection, self._to_wake, asleep, now)
+            free = {each: row for each, row in free.items() if each not in asleep} | kept
             applied = [one for one in deliveries if all(each in free for each in about[one.id])]
             woken, changes = 0, dict[int, Change]()
             for one in applied:
@@ -327,6 +331,14 @@ _UNDER_WAY = (State.CREATED, State.PROCESSING)
 
 def _times(now: datetime) -> dict[str, datetime]:
     return {"now": now, "early": now - timedelta(seconds=EARLY_S)}
+
+
+def _free(
+    connection: Connection, wanted: Select[Any], ids: Collection[int], now: datetime
+) -> dict[int, Row[Any]]:
+    """Those of the payouts that no worker has, by their ids."""
+    found = connection.execute(wanted, {TEXTS: json.dumps(sorted(ids))}) if ids else ()
+    return {row.id: row for row in found if row.claimed_until is None or row.claimed_until <= now}
 
 
 def _pairs(told: ColumnElement[bool]) -> Any:
