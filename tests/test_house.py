@@ -25,12 +25,14 @@ TESTS = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests"
 MIGRATIONS = "workers/record/migrations/"
 # Modules whose rules are tested elsewhere, because they only mean something in a whole run.
 TESTED_BY = {
+    "batches/cells.py": "batches/test_quick_csv.py",
     "batches/checked.py": "batches/test_screening.py",
     "batches/command.py": "batches/test_cli.py",
     "batches/dispatch.py": "batches/test_run.py",
     "batches/health.py": "batches/test_cli_health.py",
     "batches/key_change.py": "batches/test_cli_keys.py",
     "batches/local.py": "batches/test_run.py",
+    "batches/parquet.py": "batches/test_formats.py",
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",
     "batches/screens.py": "batches/test_cli.py",

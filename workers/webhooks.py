@@ -27,6 +27,7 @@ from workers.errors import OperatorError
 from workers.metrics import MetricsEndpoint
 from workers.providers.port import Delivery, Verifier
 from workers.record.model import Notice
+from workers.record.webhooks import APPLIED_AT_ONCE
 from workers.runtime import Account, Runtime
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,9 @@ class _Receiver:
             while self._kept:
                 await asyncio.sleep(GATHER_S)
                 self._kept = False
-                await run_in_threadpool(self._runtime.webhooks.apply, self._now())
+                applied = await run_in_threadpool(self._runtime.webhooks.apply, self._now())
+                # As many as a round takes: more may wait.
+                self._kept |= applied.woken + applied.idle >= APPLIED_AT_ONCE
         except Exception:
             log.exception("deliveries are kept, but not applied yet")
         finally:

@@ -23,10 +23,10 @@ from tests.worlds import HandClock, approved, order, settings
 from workers import webhooks
 from workers.providers.port import Delivery, News, Question, WebhookAnswers
 from workers.record.batches import BatchBook
-from workers.record.model import Reply
+from workers.record.model import Notice, Reply
 from workers.record.money import Money
 from workers.record.status import Outcome, State, Step
-from workers.record.webhooks import Applied, WebhookBook
+from workers.record.webhooks import APPLIED_AT_ONCE, Applied, WebhookBook
 from workers.runtime import Runtime
 from workers.webhooks import BODY_BYTES_MAX
 
@@ -130,6 +130,14 @@ def test_what_is_kept_wakes_its_payout_without_a_sweep(receiver: Receiver) -> No
         let.set()
         until(lambda: receiver.row(two).woken_at)
         told.http.close()
+
+
+def test_more_than_one_round_takes_wakes_its_payouts_without_a_sweep(receiver: Receiver) -> None:
+    one, two = receiver.open_payout(), receiver.open_payout()
+    many = [Notice(key=f"k{n}", provider_payout_id=f"cpoi_{one}") for n in range(APPLIED_AT_ONCE)]
+    receiver.runtime.webhooks.keep("main", many, b"", receiver.clock.now())
+    assert receiver.tell(body_of(f"cpoi_{two}")).status_code == 200
+    until(lambda: receiver.row(two).woken_at)
 
 
 def test_deliveries_at_the_same_time_to_two_receivers_are_all_kept_and_once_each(

@@ -28,7 +28,7 @@ from workers.record.calls import CallBook, Counted
 from workers.record.database import Database
 from workers.record.due import NOW, SENDING_ONLY
 from workers.record.status import FINAL, OPEN, State
-from workers.record.tables import accounts, batches, installation, payouts, webhooks
+from workers.record.tables import PENDING, accounts, batches, installation, payouts, webhooks
 
 # Beyond this the database is in trouble, and asking it more makes it no better.
 STATEMENT_TIMEOUT_S = 10
@@ -208,6 +208,6 @@ _DELIVERIES = (
         func.count().label("number"),
         func.min(webhooks.c.received_at).label("since"),
     )
-    .where(webhooks.c.pending)
+    .where(PENDING)
     .group_by(webhooks.c.account)
 )

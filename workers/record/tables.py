@@ -393,12 +393,7 @@ Index(
     sqlite_where=_OPEN,
 )
 _CLAIMED = text("claimed_until IS NOT NULL")
-Index(
-    "payouts_claimed",
-    payouts.c.claimed_until,
-    postgresql_where=_CLAIMED,
-    sqlite_where=_CLAIMED,
-)
+Index("payouts_claimed", payouts.c.claimed_until, postgresql_where=_CLAIMED, sqlite_where=_CLAIMED)
 # Who was paid the same before. Fingerprints come in no order: on PostgreSQL a million of them cost
 # a third less in an index by hash. What was purged has none.
 FINGERPRINTED = text("fingerprint <> ''")
@@ -465,11 +460,12 @@ webhooks = Table(
     Column("pending", Boolean, nullable=False),
 )
 Index("webhooks_once", webhooks.c.account, webhooks.c.key, unique=True)
-_PENDING = text("pending")
-Index("webhooks_pending", webhooks.c.received_at, postgresql_where=_PENDING, sqlite_where=_PENDING)
+# For questions too: SQLite, which has no truth values, finds the index by these words alone.
+PENDING = text("pending")
+Index("webhooks_pending", webhooks.c.received_at, postgresql_where=PENDING, sqlite_where=PENDING)
 # Every sweep looks for applied ones that are old: most often there are none.
-_APPLIED = text("NOT pending")
-Index("webhooks_old", webhooks.c.received_at, postgresql_where=_APPLIED, sqlite_where=_APPLIED)
+PUT_BY = text("NOT pending")
+Index("webhooks_old", webhooks.c.received_at, postgresql_where=PUT_BY, sqlite_where=PUT_BY)
 
 tokens = Table(
     "tokens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     and_,
     bindparam,
     delete,
@@ -41,7 +42,14 @@ from workers.record.money import Money
 from workers.record.moves import SWEEP, change_of, write
 from workers.record.rows import money_of
 from workers.record.status import MAYBE_SENT, State
-from workers.record.tables import REFERENCE_TAKEN, UtcDateTime, payouts, webhooks
+from workers.record.tables import (
+    PENDING,
+    PUT_BY,
+    REFERENCE_TAKEN,
+    UtcDateTime,
+    payouts,
+    webhooks,
+)
 from workers.record.vault import Vault
 
 # News that comes before our own answer waits so long for its payout to be known.
@@ -94,10 +102,8 @@ class WebhookBook:
             select(*_APPLIED).where(among, _IS_RIPE).order_by(*_OLDEST_FIRST)
         ).with_for_update(skip_locked=True)
         self._about = union(*(_pairs(told).where(among) for told in (_SAME_ID, _SAME_REFERENCE)))
-        # Always in the same order: two that wake the same payouts must not wait for each other.
-        self._to_wake = (
-            select(*_WOKEN).where(database.among(payouts.c.id)).order_by(payouts.c.id)
-        ).with_for_update(skip_locked=True)
+        self._told_of = select(*_WOKEN).where(database.among(payouts.c.id))
+        self._to_wake = self._told_of.with_for_update(skip_locked=True)
         self._put_by = update(webhooks).where(among).values(pending=False, applied_at=NOW)
 
     def keep(
@@ -138,7 +144,7 @@ class WebhookBook:
 
     def forget_old(self, now: datetime) -> int:
         """Delete deliveries that were applied long ago; a number of rows."""
-        old = and_(~webhooks.c.pending, webhooks.c.received_at < now - timedelta(days=KEPT_DAYS))
+        old = and_(PUT_BY, webhooks.c.received_at < now - timedelta(days=KEPT_DAYS))
         with self.database.read() as connection:
             if connection.execute(select(webhooks.c.id).where(old).limit(1)).first() is None:
                 return 0
@@ -236,7 +242,8 @@ class WebhookBook:
         """Apply those of the deliveries that nobody else does; how many woke a payout.
 
         Whose payout somebody keeps for a moment waits for the next round: who has many rows must
-        not wait for one.
+        not wait for one. Nor is any payout kept that is due already: the worker that is told to
+        take it would not find it, and whatever it asks, it asks after what was delivered.
         """
         asked = {TEXTS: json.dumps(list(ids))}
         with self.database.write(by_key=True, patient=False) as connection:
@@ -244,12 +251,16 @@ class WebhookBook:
             about: dict[int, list[int]] = defaultdict(list)
             for delivery_id, payout_id in connection.execute(self._about, asked):
                 about[delivery_id].append(payout_id)
-            wanted = {TEXTS: json.dumps(sorted({each for some in about.values() for each in some}))}
-            free = {
-                row.id: row
-                for row in connection.execute(self._to_wake, wanted)
-                if row.claimed_until is None or row.claimed_until <= now
+            told_of = {each for some in about.values() for each in some}
+            free = _free(connection, self._told_of, told_of, now)
+            asleep = {
+                each
+                for one in deliveries
+                for each in about[one.id]
+                if each in free and _is_news(free[each], one) and _sleeps(free[each], now)
             }
+            kept = _free(connection, self._to_wake, asleep, now)
+            free = {each: row for each, row in free.items() if each not in asleep} | kept
             applied = [one for one in deliveries if all(each in free for each in about[one.id])]
             woken, changes = 0, dict[int, Change]()
             for one in applied:
@@ -287,7 +298,7 @@ _HAS_PAYOUT = or_(_has_payout(_SAME_ID), _has_payout(_SAME_REFERENCE))
 _FREE = or_(payouts.c.claimed_until.is_(None), payouts.c.claimed_until <= NOW)
 # Those that can be applied now: their payout is nobody's, or they have waited for it in vain.
 _IS_RIPE = and_(
-    webhooks.c.pending,
+    PENDING,
     or_(
         _has_payout(_SAME_ID, _FREE),
         _has_payout(_SAME_REFERENCE, _FREE),
@@ -299,7 +310,8 @@ _RIPE = select(webhooks.c.id).where(_IS_RIPE).order_by(*_OLDEST_FIRST).limit(APP
 _UNKNOWN = (
     select(func.count())
     .select_from(webhooks)
-    .where(webhooks.c.pending, webhooks.c.account == bindparam("of_account"), ~_HAS_PAYOUT)
+    # Not by the index of keys: it has all that were ever kept for the account.
+    .where(PENDING, webhooks.c.account + "" == bindparam("of_account"), ~_HAS_PAYOUT)
 )
 # What applying looks at.
 _APPLIED: Sequence[Any] = (webhooks.c.id, webhooks.c.received_at, webhooks.c.status)
@@ -319,6 +331,14 @@ _UNDER_WAY = (State.CREATED, State.PROCESSING)
 
 def _times(now: datetime) -> dict[str, datetime]:
     return {"now": now, "early": now - timedelta(seconds=EARLY_S)}
+
+
+def _free(
+    connection: Connection, wanted: Select[Any], ids: Collection[int], now: datetime
+) -> dict[int, Row[Any]]:
+    """Those of the payouts that no worker has, by their ids."""
+    found = connection.execute(wanted, {TEXTS: json.dumps(sorted(ids))}) if ids else ()
+    return {row.id: row for row in found if row.claimed_until is None or row.claimed_until <= now}
 
 
 def _pairs(told: ColumnElement[bool]) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.batches.cli_world import until
@@ -422,6 +423,27 @@ def test_news_of_a_payout_that_others_keep_for_a_moment_holds_up_no_other(
         assert [row.key for row in stored(record) if row.pending] == [f"k{kept}"]
     assert book.apply(record.clock.now()).woken == 1
     assert all(is_due(record, one) for one in ids)
+
+
+@pytest.mark.parametrize("record", ["sqlite"], indirect=True)
+def test_what_was_put_by_long_since_is_never_gone_through(
+    record: Record, book: WebhookBook
+) -> None:
+    plans: list[str] = []
+
+    def explain(connection: Connection, _c: object, sql: str, given: object, *_: object) -> None:
+        if sql.startswith("SELECT") and " webhooks" in sql:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", given)
+            plans.extend(row[-1] for row in rows if " webhooks" in row[-1])
+
+    event.listen(record.database.engine, "before_cursor_execute", explain)
+    tell(record, book, reference_id="nobody")
+    book.forget_old(record.clock.now())
+    through = {plan for plan in plans if "PRIMARY KEY" not in plan}
+    assert through == {
+        "SCAN webhooks USING INDEX webhooks_pending",
+        "SEARCH webhooks USING INDEX webhooks_old (received_at<?)",
+    }
 
 
 # --- questions of a provider before it pays ---
