@@ -10,6 +10,7 @@ what they had after a tenth of the time, when each of their threads had worked.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -86,4 +87,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # So that what was started is ended also when this is told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

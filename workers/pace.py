@@ -75,14 +75,19 @@ class Slots:
             self._free += 1
             self._kept_s += _LATEST * (kept_s - self._kept_s)
 
-    def turn_s(self) -> float:
-        """The seconds after which to come back, for one that waits for something else."""
-        with self._lock:
-            return self._turn()
+    def turn_s(self, apart_s: float) -> float:
+        """The seconds after which to come back, for one that waits for something else.
 
-    def _turn(self) -> float:
+        Args:
+            apart_s: how far apart those that wait for that can be served at most.
+        """
+        with self._lock:
+            return self._turn(apart_s)
+
+    def _turn(self, apart_s: float = 0) -> float:
         now = self._clock.monotonic()
-        self._booked_until = max(self._booked_until, now) + self._kept_s / self._number
+        apart_s = max(apart_s, self._kept_s / self._number)
+        self._booked_until = max(self._booked_until, now) + apart_s
         return min(TURN_S_MAX, max(TURN_S_MIN, self._booked_until - now))
 
 
@@ -92,6 +97,13 @@ def room_for(calls: int) -> int:
     another from the provider meanwhile.
     """
     return 2 * calls
+
+
+def window_at(rate_per_s: float) -> int:
+    """How many messages of an account with that many calls a second need be out: more would only be
+    told to come back, again and again.
+    """
+    return math.ceil(rate_per_s * TURN_S_MAX)
 
 
 def threads_for(calls: Iterable[int]) -> int:
@@ -239,6 +251,11 @@ class AccountGate:
     def close(self) -> None:
         """Tell the record what it was not told yet."""
         self._counts.tell()
+
+    @property
+    def apart_s(self) -> float:
+        """The seconds between two calls of the account; 0: it has no pace."""
+        return self._interval_us / 1_000_000
 
     def wait_s(self) -> int:
         """Whole seconds until a call would find room; less than a second counts as none."""

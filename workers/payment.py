@@ -62,7 +62,7 @@ def pay(payout_id: int, runtime: Runtime) -> None:
         wait_s = account.gate.wait_s()
         if wait_s:
             # Before the intent is stored: a payout that cannot be sent soon is not claimed.
-            _postpone(payout_id, max(wait_s, account.slots.turn_s()), runtime)
+            _postpone(payout_id, max(wait_s, account.slots.turn_s(account.gate.apart_s)), runtime)
             return
         claim = runtime.store.claim(payout_id, runtime.policies, runtime.clock.now())
         if claim is not None:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from workers.errors import AccountFault, BrokerUnreachable, ProviderUnreachable
+from workers.pace import window_at
 from workers.queues import queue_of
 from workers.record.due import Due, Message
 from workers.record.money import Currency, Money
@@ -129,6 +130,11 @@ def announce(runtime: Runtime, broker: Broker, batch_id: str = "") -> int:
         runtime.clock.now(),
         window=runtime.settings.dispatch_window,
         announce_s={name: a.settings.announce_s for name, a in runtime.accounts.items()},
+        narrower={
+            name: window_at(account.settings.rate_per_s)
+            for name, account in runtime.accounts.items()
+            if account.settings.rate_per_s
+        },
         batch_id=batch_id,
     )
     if due:

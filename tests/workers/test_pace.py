@@ -24,6 +24,7 @@ from workers.pace import (
     room_for,
     shares,
     threads_for,
+    window_at,
 )
 from workers.providers.transport import Paced
 from workers.record.accounts import AccountBook
@@ -307,6 +308,18 @@ def test_the_times_told_follow_how_long_places_are_kept(clock: HandClock) -> Non
     slots.take()
     assert slots.take() == pytest.approx(8, rel=0.01)
     assert [slots.take() for _ in range(5)][-1] == TURN_S_MAX
+
+
+def test_who_waits_for_a_call_comes_back_no_sooner_than_there_may_be_one(
+    clock: HandClock, book: AccountBook
+) -> None:
+    """Else all that waits would be told to come back again and again, and be written each time."""
+    gate = AccountGate("main", 1, book, clock, calls_max=MANY)
+    slots = Slots(8, clock)
+    assert gate.apart_s == 1
+    assert [slots.turn_s(gate.apart_s) for _ in range(4)] == [1, 2, 3, 4]
+    assert window_at(5) == 5 * TURN_S_MAX
+    assert window_at(0.01) == 1
 
 
 @pytest.mark.parametrize(

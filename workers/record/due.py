@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -118,6 +119,9 @@ _OVERDUE = and_(
 )
 
 
+NOBODY: Mapping[str, int] = MappingProxyType({})
+
+
 def _overdue(to_send: bool, ahead_of: Message | None) -> ColumnElement[bool]:
     which = and_(_OVERDUE, _QUEUED if to_send else _NOT_QUEUED)
     if ahead_of is None:
@@ -174,20 +178,28 @@ class DueWork:
         self.database = database
 
     def announce(
-        self, now: datetime, *, window: int, announce_s: Mapping[str, float], batch_id: str = ""
+        self,
+        now: datetime,
+        *,
+        window: int,
+        announce_s: Mapping[str, float],
+        narrower: Mapping[str, int] = NOBODY,
+        batch_id: str = "",
     ) -> Sequence[Due]:
         """Mark payouts that are due as announced, the longest due first.
 
         Args:
             window: how many messages of one account and purpose may be out at a time.
             announce_s: for each account, how long its messages are awaited.
+            narrower: windows of accounts that need less, for they may make few calls.
             batch_id: only payouts of this batch.
         """
         found: list[Due] = []
         for account, to_send in self._open(announce_s, now):
             until = now + timedelta(seconds=announce_s[account])
             wanted = {"of_account": account, "now": now, "batch_id": batch_id}
-            ids = self._mark(wanted, window, until, to_send=to_send)
+            its_own = min(window, narrower.get(account, window))
+            ids = self._mark(wanted, its_own, until, to_send=to_send)
             lasts_s = announce_s[account]
             found += [Due(each, account, to_send, until, lasts_s) for each in ids]
         return found

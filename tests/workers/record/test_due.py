@@ -47,6 +47,15 @@ def test_no_more_than_the_window_is_out_at_a_time(record: Record) -> None:
     assert announce(record, window=3) == ids[3:4]
 
 
+def test_an_account_that_may_make_few_calls_has_fewer_out(record: Record) -> None:
+    mine = record.queue(*(order() for _ in range(3)))
+    others = record.queue(*(order(account="other") for _ in range(3)))
+    found = record.due.announce(
+        record.clock.now(), window=9, announce_s=ANNOUNCE_S, narrower={"main": 2, "other": 30}
+    )
+    assert {one.payout_id for one in found} == {*mine[:2], *others}
+
+
 def test_a_mark_that_runs_out_is_announced_again(record: Record) -> None:
     ids = record.queue(order())
     announce(record)

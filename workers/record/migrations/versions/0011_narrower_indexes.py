@@ -1,4 +1,4 @@
-"""Large files: fingerprints by hash on PostgreSQL, and no draft among what is not paid"""
+"""Large files: fingerprints alone in their index, and no draft among what is not paid"""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def upgrade() -> None:
         "payouts_fingerprint",
         "payouts",
         ["fingerprint"],
-        postgresql_using="hash",
         postgresql_where=FINGERPRINTED,
         sqlite_where=FINGERPRINTED,
     )
