@@ -31,12 +31,14 @@ from sqlalchemy import (
 from workers.errors import AccountFault, ApprovalRefused, StaleState
 from workers.record import history, replacements
 from workers.record.answers import Answers, paged
+from workers.record.canonicals import READ, Canonicals
 from workers.record.database import TEXTS
 from workers.record.drafts import Drafts, NewRow, NewRows, store_drafts
 from workers.record.history import Action, Deed
 from workers.record.keybook import writing
 from workers.record.model import Actor, ContentHash
 from workers.record.money import Currency, Money
+from workers.record.sealing import Seals
 from workers.record.status import State
 from workers.record.store import Store
 from workers.record.tables import FINGERPRINTED, REFERENCE_TAKEN, accounts, batches, payouts
@@ -58,22 +60,6 @@ _FIRST_OF = (
     .where(payouts.c.account == bindparam("account"), REFERENCE_TAKEN)
     .order_by(payouts.c.reference_id)
     .limit(1)
-)
-# What `Store.order_of` makes an order from.
-ORDERED = (
-    payouts.c.id,
-    payouts.c.row,
-    payouts.c.reference_id,
-    payouts.c.account,
-    payouts.c.amount_minor,
-    payouts.c.currency,
-    payouts.c.currency_exponent,
-    payouts.c.service,
-    payouts.c.metadata,
-    payouts.c.description,
-    payouts.c.replaces,
-    payouts.c.sealed_data,
-    payouts.c.purged_at,
 )
 
 
@@ -354,9 +340,8 @@ class BatchBook(Answers):
                 if not count_last:
                     _count_approval(connection, approvals_seen)
                 self._covered(connection, batch.id, spendable)
-                seals = self._seals(connection, batch, vault, progress)
-                self.store.approve_rows(connection, batch.id, seals, actor=actor.name, now=now)
-                # Last: the rows of a large batch take minutes, and the workers need the account's.
+                self._queue(connection, batch, vault, Deed(now, Action.APPROVED, actor), progress)
+                # Last: the rows of a large batch take a while, and the workers need the account's.
                 if count_last:
                     _count_approval(connection, approvals_seen)
         except StaleState:
@@ -379,25 +364,44 @@ class BatchBook(Answers):
                     f" and {left.named()} can be spent"
                 )
 
-    def _seals(
+    def _queue(
         self,
         connection: Connection,
         batch: Batch,
         vault: Vault,
+        deed: Deed,
         progress: Callable[[int], None],
-    ) -> Iterator[list[tuple[int, str]]]:
-        """The seal of every row, by its id; an error at the end if the rows were changed."""
-        content, order_of, seal_of = ContentHash(), self.store.order_of, vault.seal_of
-        for page in paged(connection, payouts.c.batch_id == batch.id, ORDERED):
-            canonicals = [order_of(row).canonical() for row in page]
-            content.add_all(canonicals)
-            yield [(row.id, seal_of(one)) for row, one in zip(page, canonicals, strict=True)]
-            progress(page[-1].row)
-        if content.hexdigest() != batch.content_hash:
+    ) -> None:
+        """Seal and queue every row, unless they are not what was checked."""
+        self.database.find_by_key(connection)
+        queued, content = 0, ContentHash()
+        seals = self._seals(batch.id, vault, content)
+        approved = self.store.approve_rows(
+            connection, batch.id, seals, actor=deed.actor.name, now=deed.at
+        )
+        for number in approved:
+            queued += number
+            progress(queued)
+        # Counted too: one that was gone, or no draft any more, when it was to be queued.
+        if content.hexdigest() != batch.content_hash or queued != batch.rows:
             raise ApprovalRefused(
                 f"batch {batch.id} is not what was checked: its rows were changed since;"
                 " reject it and submit the file again"
             )
+
+    def _seals(self, batch_id: str, vault: Vault, content: ContentHash) -> Iterator[Seals]:
+        """The seals of all rows, whose content is added up.
+
+        Read by a connection of its own, so that they are made while others are stored. What is
+        changed between the two has a seal of what was read: no worker sends it.
+        """
+        canonicals = Canonicals(vault)
+        with self.database.read() as connection:
+            self.database.wait_for_itself(connection)
+            for page in paged(connection, payouts.c.batch_id == batch_id, READ):
+                made = canonicals.of(page)
+                content.add_all(made)
+                yield Seals([row.id for row in page], vault.seals_of(made))
 
     def _approve(
         self,

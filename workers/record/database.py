@@ -218,8 +218,17 @@ class Database:
         """
         if self.is_sqlite:
             connection.exec_driver_sql(f"PRAGMA cache_size=-{SQLITE_CACHE_KB}")
-        else:
+        self.wait_for_itself(connection)
+
+    def wait_for_itself(self, connection: Connection) -> None:
+        """Let this transaction stay while its own process does other things."""
+        if not self.is_sqlite:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
+
+    def find_by_key(self, connection: Connection) -> None:
+        """Have the rest of this transaction find every row by its key, as `write` does `by_key`."""
+        if not self.is_sqlite:
+            connection.exec_driver_sql(_BY_KEY)
 
     def count_anew(self, table: Table) -> None:
         """Have PostgreSQL look at a table that has grown at once, so that it plans for what is

@@ -152,8 +152,12 @@ def move_all(
     *,
     actor: str,
     now: datetime,
+    given: Mapping[str, Any] | None = None,
 ) -> int:
     """Move all of some rows that are where the move begins, with an event each; their number.
+
+    Args:
+        given: the parameters that `rows` and `changes` ask for.
 
     Raises:
         IllegalMove: the table of states has no such arrow.
@@ -170,9 +174,9 @@ def move_all(
         literal(actor),
     ).where(which)
     names = ["payout_id", "at", "from_state", "to_state", "cause", "actor"]
-    connection.execute(insert(payout_events).from_select(names, event))
+    connection.execute(insert(payout_events).from_select(names, event), given)
     return connection.execute(
-        update(payouts).where(which).values({**changes, "state": move.target})
+        update(payouts).where(which).values({**changes, "state": move.target}), given
     ).rowcount
 
 

@@ -23,13 +23,9 @@ def order_of(row: Row[Any], vault: Vault) -> Order:
     Raises:
         VaultError: its data does not open, is not what was stored, or was removed.
     """
-    if row.purged_at is not None:
-        raise VaultError(
-            f"payout {row.reference_id}: its beneficiary data was removed on"
-            f" {row.purged_at:%Y-%m-%d} (`paybatch purge`); only the file that it came from has it"
-        )
+    check_kept(row)
     if not isinstance(row.metadata, dict):
-        raise VaultError(f"payout {row.reference_id}: its stored metadata was changed")
+        raise metadata_changed(row)
     opened = vault.decrypt(row.sealed_data, account=row.account, reference_id=row.reference_id)
     return Order(
         reference_id=row.reference_id,
@@ -53,3 +49,21 @@ def approved_order(row: Row[Any], vault: Vault) -> Order:
     if not vault.seal_holds(order, row.seal):
         raise VaultError(BROKEN)
     return order
+
+
+def check_kept(row: Row[Any]) -> None:
+    """See that the row's beneficiary data was not removed.
+
+    Raises:
+        VaultError: it was.
+    """
+    if row.purged_at is not None:
+        raise VaultError(
+            f"payout {row.reference_id}: its beneficiary data was removed on"
+            f" {row.purged_at:%Y-%m-%d} (`paybatch purge`); only the file that it came from has it"
+        )
+
+
+def metadata_changed(row: Row[Any]) -> VaultError:
+    """Why a row is no order any more whose metadata is no object."""
+    return VaultError(f"payout {row.reference_id}: its stored metadata was changed")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,7 +34,7 @@ from workers.record.moves import (
     write_one,
 )
 from workers.record.rows import moved, payout_of
-from workers.record.sealing import laid_out
+from workers.record.sealing import SEALS, Seals, ahead
 from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step
 from workers.record.tables import payouts
 from workers.record.told import (
@@ -326,24 +326,29 @@ class Store:
         self,
         connection: Connection,
         batch_id: str,
-        seals: Iterable[Sequence[tuple[int, str]]],
+        seals: Iterable[Seals],
         *,
         actor: str,
         now: datetime,
-    ) -> int:
-        """Seal a batch's drafts and queue them; the number queued.
+    ) -> Iterator[int]:
+        """Seal a batch's drafts and queue them, some at a time; how many were queued each time.
 
         Args:
-            seals: the id and seal of every draft, some at a time.
+            seals: of every draft, made beside this thread and without this connection.
         """
-        with laid_out(connection, seals) as laid:
-            return move_all(
+        dialect = connection.dialect.name
+        sealed = SEALS[dialect]
+        # Said so that no index of batches serves it: each row is to be found by its key.
+        of_batch = payouts.c.batch_id + "" == batch_id
+        for some in ahead(seals):
+            yield move_all(
                 connection,
-                and_(payouts.c.batch_id == batch_id, payouts.c.id == laid.c.payout_id),
+                and_(of_batch, payouts.c.id == sealed.c.payout_id),
                 Move(State.DRAFT, State.QUEUED, "approved"),
-                {"due_at": now, "seal": laid.c.seal},
+                {"due_at": now, "seal": sealed.c.seal},
                 actor=actor,
                 now=now,
+                given=some.parameters(dialect),
             )
 
     # --- inside ---

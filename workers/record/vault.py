@@ -133,6 +133,29 @@ class Vault:
         opened: Mapping[str, Any] = json.loads(plain)
         return opened
 
+    def opened_all(
+        self, datas: Sequence[bytes], owners: Sequence[tuple[str, str]]
+    ) -> Sequence[bytes]:
+        """The `plain_of` of each order, as `decrypt` opens it.
+
+        Args:
+            owners: account and reference id of each.
+
+        Raises:
+            VaultError: as `decrypt`.
+        """
+        plains = []
+        head, cipher = b"", None
+        for data, owner in zip(datas, owners, strict=True):
+            if cipher is None or data[:_HEAD] != head:
+                # One key closed most of them.
+                head, cipher = data[:_HEAD], self._key_of(data, f"payout {owner[1]}").data
+            plain = keys.opened(cipher, data[_HEAD:], bound_to(*owner))
+            if plain is None:
+                raise _changed(f"payout {owner[1]}")
+            plains.append(plain)
+        return plains
+
     def close_secret(self, plain: bytes, place: str) -> bytes:
         """A token or a delivery, as bytes that only its key opens for that place."""
         return self._closed(self._writes.other, plain, place.encode())
@@ -159,18 +182,18 @@ class Vault:
     def _opened(self, cipher: AESGCM, data: bytes, bound: bytes, what: str) -> bytes:
         plain = keys.opened(cipher, data[_HEAD:], bound)
         if plain is None:
-            raise VaultError(f"{what}: its stored data was changed")
+            raise _changed(what)
         return plain
 
     # --- seals and fingerprints ---
 
     def seal(self, order: Order) -> str:
         """The keyed hash that approval puts on a row; any later edit of the row breaks it."""
-        return self.seal_of(order.canonical())
+        return self._writes.seal_of(order.canonical())
 
-    def seal_of(self, canonical: bytes) -> str:
-        """The seal of the order whose `canonical` that is."""
-        return self._writes.seal_of(canonical)
+    def seals_of(self, canonicals: Sequence[bytes]) -> list[str]:
+        """The seal of each order, by its `canonical`."""
+        return list(map(self._writes.seal_of, canonicals))
 
     def seal_holds(self, order: Order, seal: str | None) -> bool:
         """Whether the row is still what was approved, under whichever key that was."""
@@ -199,6 +222,10 @@ class Vault:
         if len(known) == 1:
             return known
         return [self._writes, *(key for key in known if key is not self._writes)]
+
+
+def _changed(what: str) -> VaultError:
+    return VaultError(f"{what}: its stored data was changed")
 
 
 def key_id_of(data: bytes) -> bytes | None:

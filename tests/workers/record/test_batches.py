@@ -268,6 +268,15 @@ def test_a_batch_that_lost_a_row_is_not_approved(record: Record) -> None:
     assert untouched(record, batch)
 
 
+def test_a_batch_of_which_a_row_is_no_draft_any_more_is_not_approved(record: Record) -> None:
+    batch = draft(record, order(reference_id="P-1"), order(reference_id="P-2"))
+    record.sql("UPDATE payouts SET state = 'paid' WHERE reference_id = 'P-2'")
+    with pytest.raises(ApprovalRefused, match="not what was checked"):
+        approve(record, batch)
+    states = {row.reference_id: (row.state, row.seal) for row in record.batches.each(batch.id)}
+    assert states == {"P-1": (State.DRAFT, None), "P-2": (State.PAID, None)}
+
+
 def test_a_batch_that_the_money_does_not_cover_is_not_approved(record: Record) -> None:
     batch = draft(record, order(amount=Money(60, USD)), order(amount=Money(40, USD)))
     record.sql("UPDATE payouts SET fee_expected_minor = 1 WHERE row = 1")
