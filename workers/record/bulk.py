@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import chain, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from sqlalchemy import JSON, BigInteger, Connection, Integer, LargeBinary, Table
 from sqlalchemy.exc import DBAPIError
 
 from workers.record.tables import UtcDateTime
+
+T = TypeVar("T")
 
 
 class Same(NamedTuple):
@@ -81,7 +83,7 @@ def _copy(connection: Connection, statement: str, blocks: Iterable[bytes]) -> No
     try:
         with link.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(_HEAD)
-            for block in _ahead(blocks):
+            for block in ahead(blocks):
                 copy.write(block)
             copy.write(_TAIL)
     except psycopg.Error as error:
@@ -92,14 +94,21 @@ def _copy(connection: Connection, statement: str, blocks: Iterable[bytes]) -> No
         ) from None
 
 
-def _ahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same, each made while the one before it is on its way."""
-    making = iter(blocks)
-    with ThreadPoolExecutor(1, "paybatch-copy") as beside:
-        made = beside.submit(next, making, None)
-        while (block := made.result()) is not None:
-            made = beside.submit(next, making, None)
-            yield block
+def ahead(things: Iterable[T]) -> Iterator[T]:
+    """The same, each made by a thread beside this one while the one before it is used."""
+    making = iter(things)
+    end = object()
+    with ThreadPoolExecutor(1, "paybatch-ahead") as beside:
+        made = beside.submit(next, making, end)
+        try:
+            while (thing := made.result()) is not end:
+                made = beside.submit(next, making, end)
+                yield thing  # type: ignore[misc]  # it is not the end
+        finally:
+            # Not while that thread is still in it.
+            made.exception()
+            if hasattr(making, "close"):
+                making.close()
 
 
 # --- what goes over the wire ---

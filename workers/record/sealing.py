@@ -7,14 +7,11 @@ move to the queue together. The next ones are made while the database writes the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, FromClause, Integer, Text, bindparam, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
-
-T = TypeVar("T")
 
 
 class Seals(NamedTuple):
@@ -42,20 +39,3 @@ SEALS: Mapping[str, FromClause] = {
         cast(_each.c.key, Integer).label("payout_id"), _each.c.value.label("seal")
     ).subquery("sealed"),
 }
-
-
-def ahead(things: Iterable[T]) -> Iterator[T]:
-    """The same, each made by a thread beside this one while the one before it is used."""
-    making = iter(things)
-    end = object()
-    with ThreadPoolExecutor(1, "paybatch-ahead") as beside:
-        made = beside.submit(next, making, end)
-        try:
-            while (thing := made.result()) is not end:
-                made = beside.submit(next, making, end)
-                yield thing  # type: ignore[misc]  # it is not the end
-        finally:
-            # Not while that thread is still in it.
-            made.exception()
-            if hasattr(making, "close"):
-                making.close()

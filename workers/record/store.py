@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, and_, select
 
 from workers.errors import IllegalMove, StaleState, VaultError
 from workers.record import intents, orders
+from workers.record.bulk import ahead
 from workers.record.database import TEXTS, Database
 from workers.record.due import NOW, claimable
 from workers.record.groups import ALONE, Groups, as_one
@@ -34,7 +35,7 @@ from workers.record.moves import (
     write_one,
 )
 from workers.record.rows import moved, payout_of
-from workers.record.sealing import SEALS, Seals, ahead
+from workers.record.sealing import SEALS, Seals
 from workers.record.status import MAYBE_SENT, OPEN, Move, State, Step
 from workers.record.tables import payouts
 from workers.record.told import (
