@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.batches.cli_world import Provider, World, check_money, provided, until, usd_row
+from tests.batches.cli_world import Ended, Provider, World, check_money, provided, until, usd_row
 from tests.batches.example_world import Examples
 
 RECONCILE = ("reconcile", "--account", "main", "--from", "2020-01-01", "--to", "2099-12-31")
@@ -192,8 +192,17 @@ def test_where_there_is_no_list_it_is_said_and_a_person_answers_for_opening(
     assert "--unreconciled" in world.paybatch("resume", *chosen, code=6).err
     assert "--reason" in world.paybatch("resume", *chosen, "--unreconciled", code=2).err
     opening = ("resume", *chosen, "--unreconciled", "--reason", "compared by hand")
-    shown = world.paybatch(*opening).out
-    assert shown == (
+    answered: list[Ended] = []
+
+    def opened() -> bool:
+        # Not before the last call of another process could be seen by a look-up.
+        with world.start(*opening) as command:
+            answered.append(command.wait())
+        return answered[-1].code == 0
+
+    until(opened)
+    assert all("stays frozen until" in one.err for one in answered[:-1])
+    assert answered[-1].out == (
         "Account echelon is open again; it was paused (restore).\n"
         "Its creates are looked up at the provider first, because it was put back.\n"
     )

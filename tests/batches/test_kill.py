@@ -106,7 +106,7 @@ def test_a_run_that_sleeps_beyond_its_claims_sends_nothing_twice(tmp_path: Path)
         assert "Carrying on" in second.out
         # It says how long that wait may be.
         assert re.search(
-            r"Another run has begun \d payouts? of it; if that run was killed, what it left is"
+            r"Another run has begun \d+ payouts? of it; if that run was killed, what it left is"
             r" looked up at the provider in \d+ seconds? at most",
             second.out,
         )
