@@ -190,6 +190,7 @@ def _write_xlsx(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
 
     book = Workbook(write_only=True)
     sheet: Any = book.create_sheet("payouts")
+    text_cell = _text_cells(sheet)
     count = -1
     try:
         for row in _chained(columns, rows):
@@ -198,7 +199,7 @@ def _write_xlsx(file: BinaryIO, columns: Sequence[str], rows: Rows) -> int:
                 raise UsageError(
                     f"XLSX has room for {XLSX_ROWS_MAX - 1:,} rows; write .csv or .parquet"
                 )
-            sheet.append([_text_cell(sheet, value) for value in row])
+            sheet.append([text_cell(value) for value in row])
         book.save(file)
     finally:
         _forget(sheet)
@@ -210,17 +211,21 @@ def _chained(columns: Sequence[str], rows: Rows) -> Iterator[Sequence[object]]:
     yield from rows
 
 
-def _text_cell(sheet: Any, value: object) -> Any:
+def _text_cells(sheet: Any) -> Callable[[object], Any]:
+    """What makes a cell of that sheet from a value."""
     from openpyxl.cell import WriteOnlyCell  # noqa: PLC0415 - as above
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # noqa: PLC0415
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE  # noqa: PLC0415 - as above
 
-    text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", guarded(_text(value)))
-    if not text:
-        return None
-    cell = WriteOnlyCell(sheet, text)
-    # openpyxl would guess: "#N/A" an error, "=..." a formula.
-    cell.data_type = "s"
-    return cell
+    def text_cell(value: object) -> Any:
+        text = ILLEGAL_CHARACTERS_RE.sub("\ufffd", guarded(_text(value)))
+        if not text:
+            return None
+        cell = WriteOnlyCell(sheet, text)
+        # openpyxl would guess: "#N/A" an error, "=..." a formula.
+        cell.data_type = "s"
+        return cell
+
+    return text_cell
 
 
 def _forget(sheet: Any) -> None:

@@ -102,9 +102,12 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
 
 def _tell_carrying_on(batch: Batch, book: BatchBook, runtime: Runtime) -> None:
     screens.say(f"Carrying on with batch {batch.id}, stored {screens.clock_time(batch.made_at)}")
+    if not runtime.settings.embedded:
+        # The cluster's workers go on with it, whoever follows.
+        return
     now = runtime.clock.now()
     begun, until = book.begun(batch.id, now)
-    if runtime.settings.embedded and until is not None:
+    if until is not None:
         seconds = math.ceil((until - now).total_seconds())
         screens.say(
             f"Another run has begun {number_of(begun, 'payout')} of it; if that run was killed,"

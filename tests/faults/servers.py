@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ ONE_STEP_FAULTS = (
 )
 
 
-class Server:
+class Server(ABC):
     """A process that listens at the same port at each start."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -57,11 +58,13 @@ class Server:
                 self._process.stdin.close()
             self._process = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """The program and its arguments."""
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Whether it can be used."""
 
 
 class RedisServer(Server):

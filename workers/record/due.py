@@ -110,6 +110,7 @@ _MARK = (
     .where(payouts.c.id.in_(bindparam("marked", expanding=True)))
     .values(announced_until=bindparam("until", type_=UtcDateTime()))
 )
+_NONE_NARROWER: Mapping[str, int] = MappingProxyType({})
 _OVERDUE = and_(
     _ACCOUNT,
     payouts.c.announced_until > NOW,
@@ -117,9 +118,6 @@ _OVERDUE = and_(
     # What is put off for want of room is not awaited: it is not due yet.
     payouts.c.due_at <= NOW,
 )
-
-
-NOBODY: Mapping[str, int] = MappingProxyType({})
 
 
 def _overdue(to_send: bool, ahead_of: Message | None) -> ColumnElement[bool]:
@@ -183,7 +181,7 @@ class DueWork:
         *,
         window: int,
         announce_s: Mapping[str, float],
-        narrower: Mapping[str, int] = NOBODY,
+        narrower: Mapping[str, int] = _NONE_NARROWER,
         batch_id: str = "",
     ) -> Sequence[Due]:
         """Mark payouts that are due as announced, the longest due first.

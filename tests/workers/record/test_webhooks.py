@@ -367,16 +367,22 @@ def test_two_receivers_that_are_told_the_same_take_its_rows_in_one_order(
 # --- rounds of applying ---
 
 
-def test_a_round_applies_more_than_fits_into_a_transaction(
-    record: Record, book: WebhookBook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(webhooks, "TOGETHER_MAX", 3)
-    ids = record.queue(*(order() for _ in range(7)))
+def all_told_of(record: Record, book: WebhookBook, count: int) -> list[int]:
+    """So many payouts that are at the provider, and a delivery that waits about each."""
+    ids = record.queue(*(order() for _ in range(count)))
     for one in ids:
         record.created(one)
     for one in ids:
         notice = Notice(key=f"k{one}", provider_payout_id=f"p{one}")
         book.keep("main", [notice], BODY, record.clock.now())
+    return ids
+
+
+def test_a_round_applies_more_than_fits_into_a_transaction(
+    record: Record, book: WebhookBook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "TOGETHER_MAX", 3)
+    ids = all_told_of(record, book, 7)
     assert book.apply(record.clock.now()).woken == 7
     assert all(is_due(record, one) for one in ids)
     assert not any(row.pending for row in stored(record))
@@ -411,12 +417,7 @@ def test_news_of_two_payouts_waits_until_both_are_free(record: Record, book: Web
 def test_news_of_a_payout_that_others_keep_for_a_moment_holds_up_no_other(
     record: Record, book: WebhookBook
 ) -> None:
-    ids = record.queue(*(order() for _ in range(3)))
-    for one in ids:
-        record.created(one)
-    for one in ids:
-        notice = Notice(key=f"k{one}", provider_payout_id=f"p{one}")
-        book.keep("main", [notice], BODY, record.clock.now())
+    ids = all_told_of(record, book, 3)
     kept = ids[1]
     with keeping(record, f"payouts WHERE id = {kept}"):
         assert book.apply(record.clock.now()).woken == 2
