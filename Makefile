@@ -4,8 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
 DEMO := demo
-# At least three tests at a time: some wait for other processes.
-JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, max(3, os.cpu_count())))')
+# More tests at a time than processors: half of a test's time it waits for other processes.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() + 3))')
 FAULT_PAYOUTS ?= 2000
 SOAK_MINUTES ?= 15
 # Tests start hundreds of processes; each would compile all modules anew.

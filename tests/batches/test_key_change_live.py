@@ -12,7 +12,15 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from tests.batches.cli_world import Provider, World, check_money, provided, until, usd_row
+from tests.batches.cli_world import (
+    TIMEOUT_S,
+    Provider,
+    World,
+    check_money,
+    provided,
+    until,
+    usd_row,
+)
 from tests.conftest_servers import PostgresServer, postgres_server
 from tests.workers.cluster_world import Cluster, clustered
 from tests.workers.record.conftest import BOTH
@@ -148,7 +156,7 @@ def test_a_clusters_key_is_changed_though_a_worker_does_not_know_the_new_one(
         world.write(rows(5_000, 1_000), "drafts.csv")
         world.paybatch("submit", "drafts.csv")
         # Somebody forgot to start this worker anew.
-        cluster.start_worker("-n", "forgotten@%h")
+        forgotten = cluster.start_worker("-n", "forgotten@%h")
         world.env |= both
         cluster.start_worker("-n", "knowing@%h")
         cluster.start_beat()
@@ -168,6 +176,11 @@ def test_a_clusters_key_is_changed_though_a_worker_does_not_know_the_new_one(
         assert (told["from"], told["to"]) == (OLD, NEW)
         assert told["broken_seals"] == [EDITED]
         assert told["damaged"] == []
+        # What it cannot open it leaves to the other, until somebody sees in its log why.
+        log = world.screens / "worker.0.err"
+        until(lambda: b"payout left to others" in log.read_bytes())
+        forgotten.terminate()
+        assert forgotten.wait(TIMEOUT_S) == 0
         until(lambda: set(record.states()) == {"draft", "paid", "held"}, limit_s=300)
         assert keys_of(world) == {NEW}
         check_ended(world, cluster.provider, batch)

@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from batches import approval, results
 from batches.preflight import Options, Plan, Preflight
 from benchmarks.files import write
-from tests.batches.cli_world import COLUMNS, World, provided, until
+from tests.batches.cli_world import COLUMNS, Command, World, provided, until
 from tests.conftest_servers import PostgresServer, postgres_server
 from tests.worlds import CHECKER, KEY, MAKER
 from workers.runtime import Runtime, settings_of
@@ -28,9 +28,8 @@ from workers.settings import Settings
 
 __all__ = ["postgres_server"]
 
-ROWS = 20_000
-# What remembers 50,000 keys before it makes them small takes 3 MB for 10,000; as many orders would
-# take more than 15 MB.
+ROWS = 60_000
+# Of this that is more in the second file; 40,000 orders would take more than 60 MB.
 GROWTH_BYTES_MAX = 6_000_000
 BALANCE = ("--balance", "USD=999999999.00")
 
@@ -78,6 +77,16 @@ class Large:
         except OperationalError:
             return False
 
+    def is_stopped_storing(self, command: Command) -> bool:
+        """Whether the command was stopped before its commit; otherwise it goes on."""
+        if not self.is_storing():
+            return False
+        command.send(signal.SIGSTOP)
+        if self.is_storing() and self.stored() == (0, 0):
+            return True
+        command.send(signal.SIGCONT)
+        return False
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def large(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Large]:
@@ -99,7 +108,7 @@ def test_a_submit_that_is_killed_while_it_stores_leaves_nothing_and_can_be_repea
     file = large.world.folder / "p.csv"
     write(file, ROWS)
     with large.world.start("submit", file, **large.env) as command:
-        command.until(large.is_storing)
+        command.until(lambda: large.is_stopped_storing(command))
         command.send(signal.SIGKILL)
         assert command.wait().code == -signal.SIGKILL
     # PostgreSQL notices a moment later that nobody is there any more.
@@ -172,7 +181,7 @@ def peaks_of(large: Large, file: Path) -> Mapping[str, int]:
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_with_the_rows(large: Large, tmp_path: Path) -> None:
     peaks = []
-    for count in (10_000, 20_000):
+    for count in (40_000, 80_000):
         file = tmp_path / f"{count}.csv"
         write(file, count)
         file.write_text(file.read_text().replace("SAL-", f"N{count}-"))
