@@ -42,7 +42,7 @@ INSERT INTO payouts (batch_id, row, reference_id, account, provider, service, am
     metadata, replaces, fee_expected_minor, created_at, sent_at, due_at)
 SELECT :id, n, 'R-' || n, CASE WHEN n % 3 = 0 THEN 'other' ELSE 'main' END, 'payelata', 'test_usd',
     1000 + n, 'USD', 2, {state}, decode(repeat('ab', 300), 'hex'), repeat('s', 64), '****1234',
-    md5(n::text), 'Salary', '{{}}', '', 0, now() - n * interval '1 ms',
+    hashint8extended(n, 0), 'Salary', '{{}}', '', 0, now() - n * interval '1 ms',
     now() - n * interval '1 ms',
     CASE WHEN {state} IN ('queued', 'processing') THEN now() - n * interval '1 ms' END
 FROM generate_series(1, :rows) n

@@ -217,7 +217,7 @@ class BatchBook(Answers):
         with self.database.read() as connection:
             return bool(connection.execute(asked).scalar_one())
 
-    def repeats(self, fingerprints: Sequence[str], since: datetime) -> Mapping[str, str]:
+    def repeats(self, fingerprints: Sequence[int], since: datetime) -> Mapping[int, str]:
         """The latest payout since then of each fingerprint, that was or may be paid: its reference
         id."""
         if not fingerprints:

@@ -65,11 +65,15 @@ class Key:
 
     def seal_of(self, canonical: bytes) -> str:
         """A hash over everything that is approved of an order, which is its `canonical`."""
-        return _keyed_hash(self._seal, canonical)
+        return _keyed_hash(self._seal, canonical).hex()
 
-    def fingerprint_of(self, payee: bytes) -> str:
-        """A hash over who is paid and how much, which is an order's `payee`."""
-        return _keyed_hash(self._fingerprint, payee)[:32]
+    def fingerprint_of(self, payee: bytes) -> int:
+        """A hash over who is paid and how much, which is an order's `payee`: 64 bits with a sign.
+
+        Of two different payees among 10^7 stored and 10^6 new ones, the chance that any share one
+        is 10^13 / 2^64 = 5e-7; a person is then told of a repeat that is none.
+        """
+        return int.from_bytes(_keyed_hash(self._fingerprint, payee)[:8], signed=True)
 
 
 class PassingKey:
@@ -259,7 +263,7 @@ def _padded(key: bytes) -> tuple[bytes, bytes]:
     return bytes(byte ^ _INNER for byte in filled), bytes(byte ^ _OUTER for byte in filled)
 
 
-def _keyed_hash(pads: tuple[bytes, bytes], data: bytes) -> str:
+def _keyed_hash(pads: tuple[bytes, bytes], data: bytes) -> bytes:
     """HMAC-SHA-256: two hashes made in one go each take half the time of an `hmac` object."""
     inner, outer = pads
-    return _sha256(outer + _sha256(inner + data).digest()).hexdigest()
+    return _sha256(outer + _sha256(inner + data).digest()).digest()

@@ -51,7 +51,7 @@ _REMOVED: Mapping[str, Any] = {
     "sealed_data": b"",
     "seal": None,
     "beneficiary": "",
-    "fingerprint": "",
+    "fingerprint": None,
     "description": "",
     "metadata": {},
     "failure_reason": None,

@@ -202,15 +202,15 @@ class Vault:
             hmac.compare_digest(key.seal_of(canonical), seal) for key in self._keys()
         )
 
-    def fingerprint(self, order: Order) -> str:
+    def fingerprint(self, order: Order) -> int:
         """The same for the same beneficiary and amount, and telling nothing without the key."""
         return self._writes.fingerprint_of(order.payee())
 
-    def fingerprints_all(self, payees: Sequence[bytes]) -> list[str]:
+    def fingerprints_all(self, payees: Sequence[bytes]) -> list[int]:
         """The fingerprint of each order, by its `payee`."""
         return list(map(self._writes.fingerprint_of, payees))
 
-    def fingerprints_of(self, payees: Sequence[bytes]) -> Sequence[Sequence[str]]:
+    def fingerprints_of(self, payees: Sequence[bytes]) -> Sequence[Sequence[int]]:
         """For each order, by its `payee`, all that a payout of the same beneficiary and amount may
         be stored under.
         """

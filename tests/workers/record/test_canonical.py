@@ -16,7 +16,7 @@ from workers.record.vault import Vault
 names = st.text(max_size=6) | st.sampled_from(["a%s", "%", 'q"', "fields", "é"])
 # Made by `json.dumps` and `hmac.new` when the first payouts were stored.
 SEAL = "3d826ed47988275e7694ecdad6747db07270fc804427277cd53ca65516f51c1b"
-FINGERPRINT = "5c9938739ec09e1c037d8c19c80c55ff"
+FINGERPRINT = 0x5C9938739EC09E1C
 texts = st.text(max_size=20) | st.sampled_from(["", '"', "\\", "\x7f", "\x00", "%s", "€", "𝄞"])
 flat = st.dictionaries(names, texts, max_size=6)
 nested = st.dictionaries(names, texts | flat | st.integers() | st.none(), max_size=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ PAYOUT = """
         currency, currency_exponent, state, sealed_data, seal, beneficiary, fingerprint,
         description, metadata, replaces, fee_expected_minor, created_at, due_at, attempts)
     VALUES ('B', :row, :reference_id, 'main', 'payelata', 'test_usd', 1000, 'USD', 2, :state,
-        :sealed, :seal, '****', 'f', '', '{}', '', 0, :now, :now, 0)
+        :sealed, :seal, '****', :fingerprint, '', '{}', '', 0, :now, :now, 0)
 """
 
 
@@ -43,7 +43,7 @@ def at_revision(url: str, revision: str) -> Database:
 
 
 def put_payouts(database: Database, vault: Vault, states: list[State]) -> list[Any]:
-    orders = [order() for _ in states]
+    orders = [order(fields={"account": f"98765432{at}"}) for at, _ in enumerate(states)]
     # SQLite has the wall time without a zone.
     now = NOW if not database.is_sqlite else NOW.replace(tzinfo=None).isoformat(" ")
     with database.write() as connection:
@@ -64,6 +64,7 @@ def put_payouts(database: Database, vault: Vault, states: list[State]) -> list[A
                 "state": state,
                 "sealed": vault.encrypt(one),
                 "seal": vault.seal(one),
+                "fingerprint": vault.fingerprint(one).to_bytes(8, signed=True).hex() + "00" * 8,
                 "now": now,
             }
             connection.execute(text(PAYOUT), values)
@@ -129,4 +130,25 @@ def test_batches_of_revision_0004_get_the_history_that_is_known_of_them(new_url:
     with database.read() as connection:
         assert makers(connection, "B") == {"maker"}
     assert Decisions(Store(database, Vault.from_text(KEY))).carry_on(NOW) == 0
+    database.close()
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_fingerprints_of_before_are_found_by_their_first_64_bits(new_url: str) -> None:
+    vault = Vault.from_text(KEY)
+    old = at_revision(new_url, "0012")
+    orders = put_payouts(old, vault, [State.PAID] * 9)
+    assert len({vault.fingerprint(one) < 0 for one in orders}) == 2
+    with old.write() as connection:
+        connection.execute(text("UPDATE payouts SET fingerprint = '' WHERE row = 9"))
+    old.close()
+    database = Database(new_url)
+    database.prepare()
+    found = BatchBook(Store(database, vault)).repeats(
+        vault.fingerprints_all([one.payee() for one in orders]), NOW - timedelta(days=1)
+    )
+    assert found == {vault.fingerprint(one): one.reference_id for one in orders[:8]}
+    with database.read() as connection:
+        asked = text("SELECT fingerprint FROM payouts WHERE row = 9")
+        assert connection.execute(asked).scalar_one() is None
     database.close()

@@ -27,7 +27,7 @@ PERSONAL = {
     "sealed_data": b"",
     "seal": None,
     "beneficiary": "",
-    "fingerprint": "",
+    "fingerprint": None,
     "description": "",
     "metadata": {},
     "failure_reason": None,
