@@ -1,16 +1,18 @@
 """The one writer of states: guarded UPDATEs and their events, in a transaction that is there.
 
-Many payouts move in one statement: what is to become of each is one entry of a JSON text, so the
-statement is made and planned once, however many there are.
+On PostgreSQL many payouts move in one statement: what is to become of each is one entry of a JSON
+text, so the statement is made and planned once, however many there are.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -112,18 +114,8 @@ def write(connection: Connection, changes: Sequence[Change]) -> set[int]:
         return set()
     if len({change.payout_id for change in changes}) < len(changes):
         raise DeveloperError("two changes of one payout at once")
-    dialect = connection.dialect.name
-    words = _WORDS[dialect]
-    asked = [
-        {**change.values, "_id": change.payout_id, "_mine": change.claim_no, "_here": change.source}
-        for change in changes
-    ]
-    moved = connection.execute(_MOVES[dialect], {"document": words.document(asked)}).scalars()
-    written = set(moved)
-    events = [e for change in changes if change.payout_id in written for e in change.events]
-    if events:
-        connection.execute(_EVENTS[dialect], {"document": words.document(events)})
-    return written
+    carry_out = _write_together if connection.dialect.name == "postgresql" else _write_each
+    return carry_out(connection, changes)
 
 
 def write_one(connection: Connection, change: Change) -> None:
@@ -180,83 +172,130 @@ def move_all(
     ).rowcount
 
 
-# --- the statements: the same twice, in the two databases' words for JSON ---
+# --- PostgreSQL: all changes in one statement, because each is a way to the server and back ---
 
 
-class _Words(NamedTuple):
-    """How a database reads the entries `v` of a JSON text."""
+def _write_together(connection: Connection, changes: Sequence[Change]) -> set[int]:
+    asked = [
+        {**change.values, "_id": change.payout_id, "_mine": change.claim_no, "_here": change.source}
+        for change in changes
+    ]
+    moved = connection.execute(_MOVES, {"document": _document(asked)}).scalars()
+    written = set(moved)
+    events = [e for change in changes if change.payout_id in written for e in change.events]
+    if events:
+        connection.execute(_EVENTS, {"document": _document(events)})
+    return written
 
-    entries: str
-    # Whether an entry has a key, and what it has there, as a column of a type.
-    has: str
-    value: str
-    # How a time is written there: as `UtcDateTime` has it stored.
-    time: Callable[[datetime], str]
 
-    def of(self, column: Any, key: str = "") -> str:
-        kind = getattr(column.type, "impl", column.type)
-        name = "timestamptz" if isinstance(kind, DateTime) else _TYPES.get(type(kind), "text")
-        return self.value.format(key=key or column.name, type=name)
+def _document(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The JSON text of some entries.
 
-    def moves(self) -> TextClause:
-        """Each column becomes what the entry has, or, where it has none, stays as it is."""
-        sets = ", ".join(
-            f"{name} = CASE WHEN {self.has.format(key=name)} THEN {self.of(payouts.c[name])}"
-            f" ELSE payouts.{name} END"
-            for name in sorted(_CHANGING)
-        )
-        guards = ((payouts.c.id, "_id"), (payouts.c.claim_no, "_mine"), (payouts.c.state, "_here"))
-        guard = " AND ".join(f"{column} = {self.of(column, key)}" for column, key in guards)
-        # Every word is ours: names of columns, and the one parameter.
-        return text(
-            f"UPDATE payouts SET {sets} FROM {self.entries} WHERE {guard} RETURNING payouts.id"  # noqa: S608
-        )
+    Raises:
+        ValueError: some text is none that a database can store.
+    """
+    # Half a surrogate pair is written as it is, and refused on its way; a zero byte ends a text.
+    document = json.dumps(entries, default=_written, ensure_ascii=False)
+    if r"\u0000" in document:
+        for entry in entries:
+            _without_zero(entry.values())
+    return document
 
-    def events(self) -> TextClause:
-        """One event an entry, in their order."""
-        values = ", ".join(self.of(payout_events.c[name]) for name in _EVENT_COLUMNS)
-        names = ", ".join(_EVENT_COLUMNS)
-        # As above: names of columns, and the one parameter.
-        return text(f"INSERT INTO payout_events ({names}) SELECT {values} FROM {self.entries}")  # noqa: S608
 
-    def document(self, entries: Sequence[Mapping[str, Any]]) -> str:
-        """The JSON text of some entries.
+def _without_zero(values: Iterable[Any]) -> None:
+    if any("\0" in value for value in values if isinstance(value, str)):
+        raise ValueError("a text with a zero byte")
 
-        Raises:
-            ValueError: some text is none that a database can store.
-        """
-        # Characters as they are: written as escapes, half a surrogate pair would get into SQLite,
-        # and nobody could read its row again. A zero byte is always an escape, and ends a text.
-        document = json.dumps(entries, default=self._written, ensure_ascii=False)
-        texts = (value for entry in entries for value in entry.values() if isinstance(value, str))
-        if r"\u0000" in document and any("\0" in each for each in texts):
-            raise ValueError("a text with a zero byte")
-        return document
 
-    def _written(self, at: Any) -> str:
-        if not isinstance(at, datetime) or at.tzinfo is None:
-            raise TypeError(f"{type(at).__name__} is nothing that a payout's row has")
-        return self.time(at)
+def _written(value: Any) -> str:
+    return _time(value).isoformat()
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TypeError(f"{type(value).__name__} is nothing that a payout's row has")
+    return value
+
+
+def _read(column: Any, key: str = "") -> str:
+    """What an entry has, as a column's type."""
+    kind = getattr(column.type, "impl", column.type)
+    name = "timestamptz" if isinstance(kind, DateTime) else _TYPES.get(type(kind), "text")
+    return f"(v.doc ->> '{key or column.name}')::{name}"
+
+
+def _moves() -> TextClause:
+    """Each column becomes what the entry has, or, where it has none, stays as it is."""
+    sets = ", ".join(
+        f"{name} = CASE WHEN v.doc ? '{name}' THEN {_read(payouts.c[name])} ELSE payouts.{name} END"
+        for name in sorted(_CHANGING)
+    )
+    guards = ((payouts.c.id, "_id"), (payouts.c.claim_no, "_mine"), (payouts.c.state, "_here"))
+    guard = " AND ".join(f"{column} = {_read(column, key)}" for column, key in guards)
+    # Every word is ours: names of columns, and the one parameter.
+    return text(
+        f"UPDATE payouts SET {sets} FROM {_ENTRIES} WHERE {guard} RETURNING payouts.id"  # noqa: S608
+    )
+
+
+def _events() -> TextClause:
+    """One event an entry, in their order."""
+    values = ", ".join(_read(payout_events.c[name]) for name in _EVENT_COLUMNS)
+    names = ", ".join(_EVENT_COLUMNS)
+    # As above: names of columns, and the one parameter.
+    return text(f"INSERT INTO payout_events ({names}) SELECT {values} FROM {_ENTRIES}")  # noqa: S608
+
+
+_TYPES: Mapping[type, str] = {BigInteger: "bigint", Integer: "integer"}
+_ENTRIES = "jsonb_array_elements(CAST(:document AS jsonb)) AS v(doc)"
+_MOVES, _EVENTS = _moves(), _events()
+
+
+# --- SQLite: each by itself, because it brings no index up to date of which nothing is set ---
+
+
+def _write_each(connection: Connection, changes: Sequence[Change]) -> set[int]:
+    asked = {"ids": json.dumps([change.payout_id for change in changes])}
+    # Nobody else writes before this transaction ends.
+    here = {number: (claim, state) for number, claim, state in connection.execute(_HERE, asked)}
+    found = [each for each in changes if here.get(each.payout_id) == (each.claim_no, each.source)]
+    alike: dict[tuple[str, ...], list[tuple[Any, ...]]] = defaultdict(list)
+    for change in found:
+        values = (*change.values.values(), change.payout_id, change.claim_no, change.source)
+        alike[tuple(change.values)].append(_bound(values))
+    for names, rows in alike.items():
+        if connection.exec_driver_sql(_update_of(names), rows).rowcount != len(rows):
+            raise DeveloperError("a payout was changed inside another's transaction")
+    events = [_bound(tuple(each.values())) for change in found for each in change.events]
+    if events:
+        connection.exec_driver_sql(_INSERT_EVENT, events)
+    return {change.payout_id for change in found}
+
+
+@functools.cache
+def _update_of(names: Sequence[str]) -> str:
+    """There are as many as there are kinds of changes."""
+    sets = ", ".join(f"{name} = ?" for name in names)
+    return f"UPDATE payouts SET {sets} WHERE id = ? AND claim_no = ? AND state = ?"  # noqa: S608 - names of columns
+
+
+def _bound(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """As `UtcDateTime` and the other types have them stored."""
+    _without_zero(values)
+    return tuple(
+        each if each is None or isinstance(each, (str, int)) else _wall_time(_time(each))
+        for each in values
+    )
 
 
 def _wall_time(at: datetime) -> str:
     return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-_TYPES: Mapping[type, str] = {BigInteger: "bigint", Integer: "integer"}
-_WORDS: Mapping[str, _Words] = {
-    "postgresql": _Words(
-        entries="jsonb_array_elements(CAST(:document AS jsonb)) AS v(doc)",
-        has="v.doc ? '{key}'",
-        value="(v.doc ->> '{key}')::{type}",
-        time=datetime.isoformat,
-    ),
-    "sqlite": _Words(
-        entries="json_each(:document) AS v",
-        has="json_type(v.value, '$.{key}') IS NOT NULL",
-        value="json_extract(v.value, '$.{key}')",
-        time=_wall_time,
-    ),
-}
-_MOVES = {dialect: words.moves() for dialect, words in _WORDS.items()}
-_EVENTS = {dialect: words.events() for dialect, words in _WORDS.items()}
+_HERE = text(
+    "SELECT id, claim_no, state FROM payouts WHERE id IN (SELECT value FROM json_each(:ids))"
+)
+_INSERT_EVENT = (
+    f"INSERT INTO payout_events ({', '.join(_EVENT_COLUMNS)})"  # noqa: S608 - names of columns
+    f" VALUES ({', '.join('?' * len(_EVENT_COLUMNS))})"
+)
