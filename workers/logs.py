@@ -35,8 +35,9 @@ _PLAIN = re.compile(r"[\w.:@/+-]+", re.ASCII)
 # details are left out where the database is opened. Errors of the system have a number and a name.
 HARMLESS = ("workers", "batches", "sqlalchemy", "psycopg", "sqlite3", "redis", "kombu", "amqp")
 WITHHELD = "(its words are withheld: they may quote what was being worked on)"
-# These tell every address that is called, or every look at the tables' revision: noise.
-_NOISY = ("alembic", "httpcore", "httpx")
+# These tell every address that is called, every look at the tables' revision, or of every message
+# that it came and went, where our own lines tell what became of a payout: noise.
+_NOISY = ("alembic", "httpcore", "httpx", "celery.app.trace", "celery.worker.strategy")
 
 
 @functools.lru_cache(4)

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from celery import Task
@@ -48,6 +49,13 @@ _ticked: dict[str, float] = {}
 
 class _Request(Request):  # type: ignore[misc]  # Celery ships no types
     """A message, whose time is told by the record's clock."""
+
+    # Found out from the settings for each message otherwise. All times here have a zone.
+    _tzlocal = UTC
+
+    def __init__(self, message: Any, **given: Any) -> None:
+        # A tenth of what Celery's own reading of times takes.
+        super().__init__(message, maybe_iso8601=datetime.fromisoformat, **given)
 
     def maybe_expire(self) -> bool:
         """Never by this machine's clock: a wrong one would throw every message away. A message
