@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -135,6 +136,59 @@ def test_polls_are_taken_before_what_is_to_be_sent(tmp_path: Path) -> None:
             while len(taken) < 6:
                 connection.drain_events(timeout=5)
     assert taken == [asked] * 3 + [sent] * 3
+
+
+def test_as_many_are_taken_at_once_as_there_is_room_for(tmp_path: Path) -> None:
+    redis_broker.use()
+    taken: list[Message] = []
+    with (
+        redis_url(tmp_path) as url,
+        Redis.from_url(url) as client,
+        Connection(url, transport_options=UNLISTED) as connection,
+    ):
+        queue = connection.SimpleQueue("many")
+        queue.clear()
+        for number in range(9):
+            queue.put(number)
+        queue.close()
+        keep = [lambda _, message: taken.append(message)]
+        with connection.Consumer([Queue("many")], callbacks=keep, prefetch_count=4):
+            connection.drain_events(timeout=5)
+            assert (len(taken), client.llen("many")) == (4, 5)
+            for message in taken[:2]:
+                message.ack()
+            connection.drain_events(timeout=5)
+            assert (len(taken), client.llen("many")) == (6, 3)
+            taken[2].ack()
+            connection.drain_events(timeout=5)
+        assert [message.payload for message in taken] == list(range(7))
+        client.delete("many")
+
+
+def test_what_came_with_something_that_is_no_message_is_put_back(tmp_path: Path) -> None:
+    redis_broker.use()
+    taken: list[int] = []
+    with (
+        redis_url(tmp_path) as url,
+        Redis.from_url(url) as client,
+        Connection(url, transport_options=UNLISTED) as connection,
+    ):
+        queue = connection.SimpleQueue("mixed")
+        queue.clear()
+        for number in range(4):
+            queue.put(number)
+            if number == 1:
+                client.lpush("mixed", "no message")
+        queue.close()
+        keep = [lambda body, _: taken.append(body)]
+        with connection.Consumer([Queue("mixed")], callbacks=keep):
+            connection.default_channel.basic_qos(0, 9, False)
+            with pytest.raises(json.JSONDecodeError):
+                connection.drain_events(timeout=5)
+            while len(taken) < 4:
+                connection.drain_events(timeout=5)
+        assert taken == [0, 1, 2, 3]
+        client.delete("mixed")
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis of the tests' own")
