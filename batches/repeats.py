@@ -10,6 +10,7 @@ from datetime import datetime
 
 from batches.checked import CheckedRow, CleanRows, payee_of
 from batches.faults import Fault, FaultKind, mask_cell
+from workers.record import fingerprints
 from workers.record.batches import BatchBook
 from workers.record.vault import Vault
 from workers.settings import Settings
@@ -64,7 +65,7 @@ class Repeats:
         while payees and self._book.any_since(self._since):
             prints = self._vault.fingerprints_of(payees)
             wanted = [each for several in prints for each in several]
-            stored = self._book.repeats(wanted, self._since)
+            stored = fingerprints.repeats(self._book.database, wanted, self._since)
             # A rotation that began meanwhile may have given them fingerprints of its new key.
             if not self._vault.refresh():
                 break

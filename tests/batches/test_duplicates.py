@@ -88,7 +88,7 @@ def test_the_same_beneficiary_and_amount_is_told_and_allowed_by_a_person_who_is_
         [fault] = world.paybatch("check", "next.csv", "--json", code=3).json["faults"]
         assert fault["line"] == 2
         assert "payout T-0002 of the last 30 days" in fault["expected"]
-        world.execute("UPDATE payouts SET created_at = datetime(created_at, '-31 days')")
+        world.execute("UPDATE batches SET made_at = datetime(made_at, '-31 days')")
         assert world.paybatch("check", "next.csv", "--json").json["repeats"] == 0
         off = world.paybatch("check", "p.csv", "--json", PAYBATCH_DUPLICATE_WINDOW_DAYS="0")
         assert off.json["repeats"] == 0

@@ -41,7 +41,7 @@ from workers.record.money import Currency, Money
 from workers.record.sealing import Seals
 from workers.record.status import State
 from workers.record.store import Store
-from workers.record.tables import FINGERPRINTED, REFERENCE_TAKEN, accounts, batches, payouts
+from workers.record.tables import REFERENCE_TAKEN, accounts, batches, payouts
 from workers.record.vault import Vault
 
 __all__ = ["Batch", "BatchBook", "NewRow", "NewRows"]
@@ -216,27 +216,6 @@ class BatchBook(Answers):
         asked = select(exists().where(batches.c.made_at >= since))
         with self.database.read() as connection:
             return bool(connection.execute(asked).scalar_one())
-
-    def repeats(self, fingerprints: Sequence[int], since: datetime) -> Mapping[int, str]:
-        """The latest payout since then of each fingerprint, that was or may be paid: its reference
-        id."""
-        if not fingerprints:
-            return {}
-        unpaid = [State.FAILED, State.CANCELLED, State.RETURNED]
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(payouts.c.fingerprint, payouts.c.reference_id)
-                .where(
-                    self.database.among(payouts.c.fingerprint),
-                    # As the index says it.
-                    FINGERPRINTED,
-                    payouts.c.created_at >= since,
-                    payouts.c.state.not_in(unpaid),
-                )
-                .order_by(payouts.c.created_at),
-                {TEXTS: json.dumps(fingerprints)},
-            )
-            return {row.fingerprint: row.reference_id for row in rows}
 
     def by_content(self, content_hash: str) -> Batch | None:
         """The batch of the same content, unless that was turned down."""

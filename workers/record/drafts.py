@@ -22,6 +22,7 @@ from workers.errors import FileRefused
 from workers.record.alike import Alike, Cells, Template, in_order
 from workers.record.bulk import Chunk, Column, Same, count_of, store_many
 from workers.record.canonical import plain_object
+from workers.record.fingerprints import Collected
 from workers.record.keys import PassingKey
 from workers.record.model import Order
 from workers.record.money import Currency, Money
@@ -156,8 +157,16 @@ def store_drafts(
     """
     same = {"batch_id": batch_id, "state": State.DRAFT.value, "created_at": now}
     first = [Same(_as_stored(connection, name, value)) for name, value in same.items()]
-    chunks = ([*first, *chunk] for chunk in drafts.closed_by(vault))
+    prints = Collected()
+    chunks = ([*first, *_noted(chunk, prints)] for chunk in drafts.closed_by(vault))
     store_many(connection, payouts, [*same, *OWN], chunks)
+    prints.store(connection, batch_id)
+
+
+def _noted(chunk: Chunk, prints: Collected) -> Chunk:
+    columns = dict(zip(OWN, chunk, strict=True))
+    prints.add(columns["fingerprint"], columns["row"])
+    return chunk
 
 
 def _as_stored(connection: Connection, name: str, value: Any) -> Any:

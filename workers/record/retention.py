@@ -27,8 +27,9 @@ from sqlalchemy import (
 )
 
 from workers.clock import Clock
-from workers.record import history
+from workers.record import fingerprints, history
 from workers.record.database import Database
+from workers.record.fingerprints import Found
 from workers.record.history import OLD_TAKEN, Action, Deed
 from workers.record.model import Actor
 from workers.record.status import FINAL, State
@@ -219,6 +220,8 @@ class Retention:
                 payouts.c.account,
                 payouts.c.reference_id,
                 payouts.c.provider_payout_id,
+                payouts.c.fingerprint,
+                payouts.c.row,
             )
             .where(
                 _left(batch_id),
@@ -235,6 +238,9 @@ class Retention:
                 ids = [row.id for row in rows]
                 connection.execute(
                     update(payouts).where(payouts.c.id.in_(ids)).values(purged_at=now, **_REMOVED)
+                )
+                fingerprints.forget(
+                    connection, [Found(row.fingerprint, batch_id, row.row) for row in rows]
                 )
                 _shorten_events(connection, ids)
                 _drop_deliveries(connection, rows)

@@ -31,8 +31,9 @@ from sqlalchemy.exc import OperationalError
 
 from workers.clock import Clock
 from workers.errors import VaultError
-from workers.record import orders, tokens, webhooks
+from workers.record import fingerprints, orders, tokens, webhooks
 from workers.record.database import Database
+from workers.record.fingerprints import Found
 from workers.record.keybook import keys_of
 from workers.record.keys import KEY_ID_BYTES
 from workers.record.tables import installation, payouts
@@ -183,6 +184,7 @@ class Rotation:
             ours = [one for one in renewed if one["row_id"] in ids]
             if ours:
                 connection.execute(shelf.statement(), ours)
+                shelf.beside(connection, ours)
         return len(ours)
 
     def _end(self, connection: Connection) -> bool:
@@ -240,6 +242,8 @@ class _Shelf:
     is_there: ColumnElement[bool]
     # The row as the new key closes it; None: it cannot be, and stays as it is.
     renew: Callable[[Row[Any], Vault, Rotated], Mapping[str, Any] | None]
+    # What else is to be done for rows that are renewed, by their old and new values.
+    beside: Callable[[Connection, Sequence[Mapping[str, Any]]], None] = lambda *_: None
     is_worked_on: bool = False
 
     @property
@@ -290,6 +294,16 @@ def _payout(row: Row[Any], vault: Vault, done: Rotated) -> Mapping[str, Any] | N
     }
 
 
+def _find_anew(connection: Connection, renewed: Sequence[Mapping[str, Any]]) -> None:
+    fingerprints.replace(
+        connection,
+        [
+            (Found(*(one[f"old_{name}"] for name in Found._fields)), one["new_fingerprint"])
+            for one in renewed
+        ],
+    )
+
+
 def _delivery(row: Row[Any], vault: Vault, done: Rotated) -> Mapping[str, Any] | None:
     place = webhooks.place_of(row.account, row.key)
     try:
@@ -316,10 +330,11 @@ _SHELVES = (
         key=payouts.c.id,
         before_first=0,
         sealed="sealed_data",
-        guarded=("sealed_data", "seal"),
+        guarded=("sealed_data", "seal", "fingerprint", "batch_id", "row"),
         changed=("sealed_data", "seal", "fingerprint"),
         is_there=payouts.c.purged_at.is_(None),
         renew=_payout,
+        beside=_find_anew,
         is_worked_on=True,
     ),
     _Shelf(

@@ -194,8 +194,7 @@ payouts = Table(
     Column("sealed_data", LargeBinary, nullable=False),
     Column("seal", Text),
     Column("beneficiary", Text, nullable=False),
-    # Of who is paid how much: 64 bits, because a million of them come in no order, and their index
-    # must be small. Null: the data was removed.
+    # Of who is paid how much, by which `fingerprints` has it. Null: the data was removed.
     Column("fingerprint", BigInteger),
     Column("description", Text, nullable=False),
     Column("metadata", JSON, nullable=False),
@@ -396,13 +395,14 @@ Index(
 )
 _CLAIMED = text("claimed_until IS NOT NULL")
 Index("payouts_claimed", payouts.c.claimed_until, postgresql_where=_CLAIMED, sqlite_where=_CLAIMED)
-# Who was paid the same before; what was purged has no fingerprint.
-FINGERPRINTED = text("fingerprint IS NOT NULL")
-Index(
-    "payouts_fingerprint",
-    payouts.c.fingerprint,
-    postgresql_where=FINGERPRINTED,
-    sqlite_where=FINGERPRINTED,
+# Who was paid the same before: the payouts that have a fingerprint, in its order.
+fingerprints = Table(
+    "fingerprints",
+    metadata,
+    Column("fingerprint", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_id", Text, primary_key=True),
+    Column("row", Integer, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 payout_events = Table(

@@ -15,6 +15,7 @@ from tests.worlds import CHECKER, MAKER, USD, order, stored
 from workers.errors import AccountFault, ApprovalRefused, FileRefused, VaultError
 from workers.record.answers import is_completed
 from workers.record.batches import MANY_ROWS, Batch, NewRow
+from workers.record.fingerprints import repeats
 from workers.record.model import Order
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome, State, Step
@@ -412,9 +413,9 @@ def test_a_repeat_is_the_same_beneficiary_and_amount_unless_that_was_not_paid(
     record.answer(record.take(failed), Step.CREATE, Outcome.REFUSED)
     prints = [record.row(one).fingerprint for one in (paid, failed)]
     since = record.clock.now()
-    assert record.batches.repeats(prints, since) == {prints[0]: record.row(paid).reference_id}
+    assert repeats(record.database, prints, since) == {prints[0]: record.row(paid).reference_id}
     record.clock.sleep(1)
-    assert record.batches.repeats(prints, record.clock.now()) == {}
+    assert repeats(record.database, prints, record.clock.now()) == {}
 
 
 def test_a_replaced_payout_is_known_with_what_replaces_it(record: Record) -> None:

@@ -14,6 +14,7 @@ from workers.record import database as record_database
 from workers.record.batches import BatchBook
 from workers.record.database import Database
 from workers.record.decisions import Decisions
+from workers.record.fingerprints import repeats
 from workers.record.history import History, makers
 from workers.record.status import State
 from workers.record.store import Store
@@ -144,8 +145,8 @@ def test_fingerprints_of_before_are_found_by_their_first_64_bits(new_url: str) -
     old.close()
     database = Database(new_url)
     database.prepare()
-    found = BatchBook(Store(database, vault)).repeats(
-        vault.fingerprints_all([one.payee() for one in orders]), NOW - timedelta(days=1)
+    found = repeats(
+        database, vault.fingerprints_all([one.payee() for one in orders]), NOW - timedelta(days=1)
     )
     assert found == {vault.fingerprint(one): one.reference_id for one in orders[:8]}
     with database.read() as connection:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, select, text
 
 from tests.conftest_servers import PostgresServer
 from tests.worlds import KEY
@@ -17,8 +17,10 @@ from workers.record.batches import BatchBook
 from workers.record.database import Database
 from workers.record.decisions import Decisions
 from workers.record.due import DueWork
+from workers.record.fingerprints import repeats
 from workers.record.model import Actor, Notice
 from workers.record.store import Store
+from workers.record.tables import fingerprints
 from workers.record.vault import Vault
 from workers.record.webhooks import EARLY_S, WebhookBook
 
@@ -43,6 +45,8 @@ FILL = f"""
     FROM (SELECT n, {STATES} AS state FROM generate_series(1, {ROWS}) AS n) AS numbered
 """
 
+PRINTS = "INSERT INTO fingerprints SELECT fingerprint, batch_id, row FROM payouts"
+
 
 @pytest.fixture(scope="module")
 def million(postgres_server: PostgresServer) -> Iterator[Database]:
@@ -61,6 +65,7 @@ def million(postgres_server: PostgresServer) -> Iterator[Database]:
                 {"id": f"B{number}", "now": NOW},
             )
         connection.execute(text(FILL), {"now": NOW})
+        connection.execute(text(PRINTS))
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE payouts"))
     yield database
@@ -86,7 +91,7 @@ class Plans:
     def _explain(
         self, connection: Connection, _c: object, sql: str, given: object, *_: object
     ) -> None:
-        if "payouts" not in sql or self._explaining or sql.startswith("INSERT"):
+        if not re.search("payouts|fingerprints", sql) or self._explaining or sql[:6] == "INSERT":
             return
         self._explaining = True
         try:
@@ -163,8 +168,19 @@ def test_a_chunk_of_a_file_is_compared_with_history_by_indexes(million: Database
     with Plans(million) as plans:
         assert len(book.known("main", many)) == len(many) - 1
         book.replaced("main", many)
-        book.repeats([f"f{number}" for number in range(1, 2_000)], NOW - timedelta(days=1))
-    plans.check("payouts_reference_once", "payouts_successors", "payouts_fingerprint")
+    plans.check("payouts_reference_once", "payouts_successors")
+
+
+def test_payouts_of_the_same_beneficiaries_are_found_by_their_fingerprints(
+    million: Database,
+) -> None:
+    with million.read() as connection:
+        some = list(connection.execute(select(fingerprints.c.fingerprint).limit(2_000)).scalars())
+    with Plans(million) as plans:
+        assert len(repeats(million, [*some, 17], NOW - timedelta(days=1))) == len(some)
+    plans.check("payouts_batch_row")
+    assert all("Seq Scan on fingerprints" not in plan for plan in plans.found)
+    assert any("fingerprints_pkey" in plan for plan in plans.found)
 
 
 def test_a_decision_is_carried_out_by_reading_the_rows_that_follow(million: Database) -> None:

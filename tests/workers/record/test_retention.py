@@ -20,6 +20,7 @@ from workers.record.vault import Vault
 from workers.record.webhooks import WebhookBook
 
 from .conftest import Record
+from .test_fingerprints import found_by
 
 DAY = timedelta(days=1)
 LIMITS = Limits(repeats=30 * DAY, watched=7 * DAY)
@@ -96,6 +97,7 @@ def test_a_purge_removes_the_beneficiary_and_keeps_everything_else(record: Recor
     assert purge(record, batch_id, shown.append) == len(ids)
 
     assert shown == [3, 1]
+    assert found_by(record) == []
     for payout_id in ids:
         row = record.row(payout_id)._mapping
         assert {name: row[name] for name in PERSONAL} == PERSONAL

@@ -14,6 +14,7 @@ from tests.worlds import KEY, MAKER, USD, order, stored
 from workers.errors import VaultError
 from workers.record import rotation
 from workers.record.batches import BatchBook, NewRow
+from workers.record.fingerprints import repeats
 from workers.record.keybook import checked, keys_of
 from workers.record.model import Notice, Order
 from workers.record.money import Money
@@ -26,6 +27,7 @@ from workers.record.vault import Vault, key_id_of
 from workers.record.webhooks import WebhookBook, place_of
 
 from .conftest import Record
+from .test_fingerprints import found_by, of_payouts
 from .test_vault import OTHER_KEY
 
 OLD, NEW = Vault.from_text(KEY), Vault.from_text(OTHER_KEY)
@@ -86,6 +88,8 @@ def test_everything_closed_opens_with_the_new_key_alone(record: Record) -> None:
     for payout_id, one in zip(ids, orders, strict=True):
         row = record.row(payout_id)
         assert (row.seal, row.fingerprint) == (NEW.seal(one), NEW.fingerprint(one))
+    assert set(found_by(record)) == of_payouts(record)
+    for payout_id, one in zip(ids, orders, strict=True):
         claim = with_new(record).claim(payout_id, record.policies, record.clock.now())
         assert claim is not None
         assert claim.order == one
@@ -115,7 +119,7 @@ def test_duplicates_are_found_before_during_and_after(record: Record) -> None:
     def found() -> set[str]:
         payees = [one.payee() for one in orders]
         wanted = [each for several in BOTH_KEYS.fingerprints_of(payees) for each in several]
-        return set(record.batches.repeats(wanted, since).values())
+        return set(repeats(record.database, wanted, since).values())
 
     seen = []
     made.run(lambda _: seen.append(found()))
@@ -123,7 +127,7 @@ def test_duplicates_are_found_before_during_and_after(record: Record) -> None:
     assert len(seen) == 2
     assert all(one == everything for one in [*seen, found()])
     after = [NEW.fingerprint(one) for one in orders]
-    assert set(record.batches.repeats(after, since).values()) == everything
+    assert set(repeats(record.database, after, since).values()) == everything
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])

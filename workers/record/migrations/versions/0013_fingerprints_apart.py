@@ -1,4 +1,4 @@
-"""Large files: a fingerprint is a number of 64 bits, whose index is a third as large"""
+"""Large files: fingerprints are numbers, and found by a table of their own that is stored sorted"""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ down_revision = "0012"
 branch_labels = None
 depends_on = None
 
-FINGERPRINTED = sa.text("fingerprint IS NOT NULL")
 # The first 64 bits of what was there, which is the hash's own beginning as hexadecimal digits.
 ON_POSTGRESQL = """
     ALTER TABLE payouts ALTER COLUMN fingerprint DROP NOT NULL,
@@ -27,6 +26,10 @@ ON_SQLITE = (
     f"UPDATE payouts SET fingerprint = {_DIGITS} WHERE fingerprint_text <> ''",  # noqa: S608 - all ours
     "ALTER TABLE payouts DROP COLUMN fingerprint_text",
 )
+FILL = """
+    INSERT INTO fingerprints (fingerprint, batch_id, row)
+        SELECT fingerprint, batch_id, row FROM payouts WHERE fingerprint IS NOT NULL ORDER BY 1
+"""
 
 
 def upgrade() -> None:
@@ -36,10 +39,11 @@ def upgrade() -> None:
     else:
         for statement in ON_SQLITE:
             op.execute(statement)
-    op.create_index(
-        "payouts_fingerprint",
-        "payouts",
-        ["fingerprint"],
-        postgresql_where=FINGERPRINTED,
-        sqlite_where=FINGERPRINTED,
+    op.create_table(
+        "fingerprints",
+        sa.Column("fingerprint", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("batch_id", sa.Text(), primary_key=True),
+        sa.Column("row", sa.Integer(), primary_key=True),
+        sqlite_with_rowid=False,
     )
+    op.execute(FILL)
