@@ -157,7 +157,7 @@ def store_drafts(
     """
     same = {"batch_id": batch_id, "state": State.DRAFT.value, "created_at": now}
     first = [Same(_as_stored(connection, name, value)) for name, value in same.items()]
-    prints = Collected()
+    prints = Collected(drafts.count)
     chunks = ([*first, *_noted(chunk, prints)] for chunk in drafts.closed_by(vault))
     store_many(connection, payouts, [*same, *OWN], chunks)
     prints.store(connection, batch_id)
