@@ -15,7 +15,7 @@ from workers.record.batches import Batch, BatchBook
 from workers.record.history import Deed, History
 from workers.record.model import Proposal
 from workers.record.money import Currency, Money
-from workers.record.status import FINAL, State
+from workers.record.status import FINAL, TURNED_DOWN, State
 
 _WORDS = {target: word for word, target in DECISIONS.items()}
 PAID_ALL, MISSING, SOME_FAILED, NEEDS_PERSON, STOPPED = 0, 1, 4, 5, 6
@@ -156,7 +156,7 @@ def summarise(batch: Batch, book: BatchBook) -> Summary:
         counts=dict(counts),
         sums={currency: sums[currency] for currency in sorted(sums)},
         fees=[Money(minor, Currency.of(code)) for code, minor in sorted(fees.items()) if minor],
-        reasons=book.reasons(batch.id),
+        reasons=book.reasons(batch.id) if counts.keys() & TURNED_DOWN else [],
         held=book.held(batch.id) if counts.get(State.HELD) else [],
         proposed=_proposed(batch, book, tallies) if counts.get(State.HELD) else [],
         warnings=book.warnings(batch.id),

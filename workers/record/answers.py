@@ -17,7 +17,7 @@ from workers.record.database import Database
 from workers.record.due import SENDING_ONLY
 from workers.record.model import Proposal
 from workers.record.money import Currency, Money
-from workers.record.status import FINAL, MOVED, OPEN, State
+from workers.record.status import FINAL, MOVED, OPEN, TURNED_DOWN, State
 from workers.record.tables import accounts, batches, payout_events, payouts, proposals
 
 PAGE_ROWS = 2_000
@@ -55,6 +55,7 @@ class Answers:
             payouts.c.currency_exponent,
         )
         with self.database.read() as connection:
+            self.database.add_up(connection)
             rows = connection.execute(
                 select(
                     *key,
@@ -127,11 +128,13 @@ class Answers:
         """Why payouts of a batch failed, and how many for each, the most frequent first."""
         words = (payouts.c.failure_code, payouts.c.failure_reason)
         with self.database.read() as connection:
+            # Few of a batch, whatever was known of it when it was counted last.
+            self.database.find_by_key(connection)
             rows = connection.execute(
                 select(*words, func.count().label("number"))
                 .where(
                     payouts.c.batch_id == batch_id,
-                    payouts.c.state.in_([State.FAILED, State.RETURNED]),
+                    payouts.c.state.in_(sorted(TURNED_DOWN)),
                 )
                 .group_by(*words)
                 .order_by(func.count().desc(), *words)

@@ -15,12 +15,12 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
 
 from workers.record.bulk import Chunk, Same, store_many
 from workers.record.database import TEXTS, Database
-from workers.record.status import State
+from workers.record.status import FINAL, State
 from workers.record.tables import batches, fingerprints, payouts
 
 _CHUNK_ROWS = 20_000
-# Who got nothing may be paid.
-_UNPAID = [State.FAILED, State.CANCELLED, State.RETURNED]
+# Whom nobody has paid may be paid.
+_UNPAID = sorted(FINAL - {State.PAID})
 
 
 class Found(NamedTuple):

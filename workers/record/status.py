@@ -124,6 +124,8 @@ FINAL = frozenset({State.PAID, State.RETURNED, State.FAILED, State.CANCELLED})
 PROMISED = frozenset(State) - FINAL - {State.DRAFT}
 # The provider has moved the money, for good or, for RETURNED, until it came back.
 MOVED = frozenset({State.PAID, State.RETURNED})
+# Of these it is told why.
+TURNED_DOWN = frozenset({State.FAILED, State.RETURNED})
 # The provider may have it: it must never be created again without a look-up.
 MAYBE_SENT = frozenset({State.CREATING, State.UNKNOWN, State.CREATED, State.PROCESSING})
 # Work that goes on by itself; a batch with none of these is completed.
