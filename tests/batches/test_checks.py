@@ -188,8 +188,8 @@ def test_a_duplicate_names_the_first_line_across_chunks() -> None:
 
 
 def test_duplicates_are_found_far_apart_in_a_long_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Older references are put by in blocks: with small ones a few hundred rows are a long file.
-    monkeypatch.setattr("batches.seen.RECENT_MAX", 100)
+    # References are put by in blocks: with small ones a few hundred rows are a long file.
+    monkeypatch.setattr("batches.seen.BLOCK_MAX", 100)
     check = checker()
     for first in range(1, 602, 60):
         rows = [{"reference_id": f"R{first + at}"} for at in range(60)]
