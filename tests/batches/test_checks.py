@@ -6,7 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from batches import checks
+from batches.cells import SEPARATOR, Few
 from batches.checks import AccountRules, CheckedRow, RowChecker
 from batches.faults import Fault, FaultKind
 from batches.loading import Chunk
@@ -217,6 +221,36 @@ def test_faults_of_loading_are_handed_on_and_not_doubled() -> None:
     good, faults = checker().check(chunk(*rows, faults=[ragged, damaged]))
     assert faults == [damaged, ragged]
     assert [row.line for row in good] == [4]
+
+
+# What makes a cell faulty, or nearly so, the separator of joined cells included.
+PARTS = [
+    SEPARATOR, " ", "\n", "\t", "\r", "\x00", "\x7f", "\x85", "\xa0", "\xad", "\u200b", "\u200d",
+    "\u3000", "\U000e0001", "#N/A", "#REF!", "#", "1", "1.5", "E+", "e+", "E", "+", "12", "ab", "é",
+]  # fmt: skip
+CELLS = st.lists(st.sampled_from(PARTS), max_size=4).map("".join)
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(["reference_id", "amount", "description", "fields.iban", "customer.name"]),
+    st.lists(CELLS | st.just("plain"), min_size=1, max_size=6),
+    st.lists(CELLS, max_size=2),
+    st.booleans(),
+)
+def test_no_cell_hides_a_fault_among_others(
+    name: str, cells: list[str], others: list[str], few: bool
+) -> None:
+    # The texts of a column may be more than are in the chunk.
+    column = Few(cells, [*others, *dict.fromkeys(cells)]) if few else cells
+    chunk = Chunk(1, list(range(2, 2 + len(cells))), {name: column}, [])
+    found, expected = checks._Found(chunk), checks._Found(chunk)
+    checks._check_characters(name, chunk, found)
+    for at, cell in enumerate(cells):
+        if cell and (flaw := checks._damage(name, cell)) is not None:
+            expected.add_damage(at, (name, *flaw))
+    assert found.in_order() == expected.in_order()
+    assert found.lines == expected.lines
 
 
 def test_no_fault_shows_a_beneficiary() -> None:
