@@ -44,7 +44,7 @@ class CleanRows(Sequence[CheckedRow]):
         self.fees = fees_of(plan.service, minors, currency)
         self._columns = chunk.columns
         self._texts = texts_of(
-            chunk.columns, minors, account=plan.account, service=plan.code, currency=currency
+            chunk, minors, account=plan.account, service=plan.code, currency=currency
         )
 
     @cached_property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from batches.cells import words_of
+from batches.cells import SEPARATOR, words_of
 from batches.checked import CheckedRow, CleanRows, objects_of
 from batches.faults import Fault, FaultKind, mask_cell
 from batches.loading import NESTED, Chunk
@@ -54,8 +54,15 @@ _CONTROL = re.compile(f"[{_UNSEEN}]")
 _CONTROL_IN_TEXT = re.compile(f"(?![\t\r\n])[{_UNSEEN}]")
 _TEXT_COLUMNS = ("description", "metadata.", "context.", "customer.")
 _SHEET_ERRORS = ("#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!")
-# What a column must have somewhere for one of its cells to have one of these faults.
-_MARKS = (" \n", "\n ", "E+", "e+", "\n#")
+# What a column's joined texts must have for one of its cells to have one of these faults; before it
+# one character of that, which is found, or not, much sooner.
+_MARKS = (
+    (" ", SEPARATOR + " "),
+    (" ", " " + SEPARATOR),
+    ("+", "E+"),
+    ("+", "e+"),
+    ("#", SEPARATOR + "#"),
+)
 
 
 _NO_CUSTOMER_REFERENCE: Flaw = (
@@ -101,8 +108,8 @@ class RowChecker:
         columns = chunk.columns
         words = {name: words_of(cells) for name, cells in columns.items()}
         found = _Found(chunk)
-        for name, cells in columns.items():
-            _check_characters(name, cells, words[name], found)
+        for name in columns:
+            _check_characters(name, chunk, found)
         rows: Sequence[CheckedRow] | None = self._clean_rows(chunk, words)
         if rows is None:
             rows = self._check_rows(chunk, found)
@@ -254,12 +261,11 @@ def _refused(plan: Plan, order: Order, flaws: Sequence[Flaw]) -> list[Flaw]:
 # Cells as text
 
 
-def _check_characters(name: str, cells: Sequence[str], words: Iterable[str], found: _Found) -> None:
-    together = "\n".join(("", *words, ""))
-    # Joined without newlines, only those inside cells are left to be seen.
-    if "".join(words).isprintable() and not any(mark in together for mark in _MARKS):
+def _check_characters(name: str, chunk: Chunk, found: _Found) -> None:
+    text = chunk.together(name)
+    if name in chunk.printable and not any(one in text and mark in text for one, mark in _MARKS):
         return
-    for at, cell in enumerate(cells):
+    for at, cell in enumerate(chunk.columns[name]):
         if cell and (flaw := _damage(name, cell)) is not None:
             found.add_damage(at, (name, *flaw))
 

@@ -11,14 +11,15 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from batches.cells import Batch, words_of
+from batches.cells import SEPARATOR, Batch, all_within, is_printable, joined, words_of
 from batches.faults import PERSONAL, Fault, FaultKind, mask_cell, nearest
 from batches.formats import Csv, Limits, Source, Xlsx, over, refusal
 from workers.errors import FileUnreadable, UsageError
@@ -42,6 +43,9 @@ NAMED = re.compile(r"(?:fields|context|customer|metadata)(?:\.[A-Za-z0-9_-]+)+",
 # A chunk that stays in the processor's cache, and yet makes few questions to the database of a
 # million rows.
 CHUNK_ROWS = 4_000
+# So much joined text of a chunk is kept for the next question: of one wide character, all take four
+# bytes, and a hostile chunk may have any number of long cells.
+TOGETHER_CHARS_MAX = 4_000_000
 NO_MAPPING: Mapping[str, str] = MappingProxyType({})
 
 # What a spreadsheet may take for a formula. `batches.reports` puts one apostrophe before such a
@@ -63,7 +67,7 @@ _SOURCES: Mapping[str, Callable[[Path, Limits], Source]] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass
 class Chunk:
     """Some rows of the file, in its order."""
 
@@ -75,10 +79,25 @@ class Chunk:
     columns: Mapping[str, Sequence[str]]
     # What reading alone has seen; `RowChecker.check` hands these on with its own.
     faults: list[Fault]
+    _together: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def cells(self, column: str) -> Sequence[str]:
         """The cells of one of the sheet's columns."""
         return self.columns[column]
+
+    def together(self, column: str) -> str:
+        """The texts of one of the columns, joined."""
+        text = self._together.get(column)
+        if text is None:
+            text = joined(words_of(self.columns[column]))
+            if len(text) + sum(map(len, self._together.values())) <= TOGETHER_CHARS_MAX:
+                self._together[column] = text
+        return text
+
+    @cached_property
+    def printable(self) -> Set[str]:
+        """The columns without anything unprintable in a cell, as far as a look at all can tell."""
+        return {column for column in self.columns if is_printable(self.together(column))}
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -124,11 +143,12 @@ class Sheet:
                 raise over(self.path, f"more than {self._limits.rows_max:,} rows", "rows_max")
             if not lines:
                 continue
-            if self._source.guarded:
-                columns = [_restored(cells) for cells in columns]
-            faults += self._too_long(lines, columns)
             named = dict(zip(self.columns, columns, strict=True))
-            yield Chunk(first_row, lines, named, faults)
+            chunk = Chunk(first_row, lines, named, faults)
+            if self._source.guarded:
+                chunk = _restored(chunk)
+            chunk.faults += self._too_long(chunk)
+            yield chunk
             first_row += len(lines)
 
     def origins(self) -> set[str]:
@@ -143,14 +163,14 @@ class Sheet:
                 marks.update(*batch[1])
         return {found[1] for mark in marks if (found := _MARK.fullmatch(mark))}
 
-    def _too_long(self, lines: list[int], columns: list[Sequence[str]]) -> list[Fault]:
+    def _too_long(self, chunk: Chunk) -> list[Fault]:
         most = self._limits.cell_chars_max
         expected = f"at most {most:,} characters (cell_chars_max)"
         return [
             Fault(line, name, FaultKind.CELL_TOO_LONG, mask_cell(name, cell), expected)
-            for name, cells in zip(self.columns, columns, strict=True)
-            if max(map(len, words_of(cells))) > most
-            for line, cell in zip(lines, cells, strict=True)
+            for name, cells in chunk.columns.items()
+            if not all_within(most, words_of(cells), chunk.together(name))
+            for line, cell in zip(chunk.lines, cells, strict=True)
             if len(cell) > most
         ]
 
@@ -209,11 +229,15 @@ def _check_mapping(mapping: Mapping[str, str]) -> None:
         reached[ours] = theirs
 
 
-def _restored(cells: Sequence[str]) -> Sequence[str]:
+def _restored(chunk: Chunk) -> Chunk:
     """The cells without the apostrophe that guards against formulas."""
-    if "\n'" not in "\n" + "\n".join(words_of(cells)):
-        return cells
-    return [cell[1:] if GUARDED.match(cell) else cell for cell in cells]
+    guarded = {
+        name: [cell[1:] if GUARDED.match(cell) else cell for cell in cells]
+        for name, cells in chunk.columns.items()
+        # One character is found much sooner than two.
+        if "'" in (text := chunk.together(name)) and f"{SEPARATOR}'" in text
+    }
+    return replace(chunk, columns={**chunk.columns, **guarded}) if guarded else chunk
 
 
 def _suffix_of_readable(path: Path, limits: Limits) -> str:

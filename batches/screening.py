@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from batches.cells import words_of
+from batches.loading import Chunk
 from batches.rules import PATTERN_CHARS_MAX, Match, Plan
 from workers.errors import MoneyError
 from workers.providers.port import Service
@@ -71,13 +72,13 @@ class Texts:
 
 
 def texts_of(
-    columns: Columns, minors: Sequence[int], *, account: str, service: str, currency: Currency
+    chunk: Chunk, minors: Sequence[int], *, account: str, service: str, currency: Currency
 ) -> Texts | None:
     """What `canonical` and `payee` of each row's order will give; None where the rows are not alike
     enough for that.
     """
-    alike = _alike(columns)
-    if alike is None or not all(map(_is_plain, columns.values())):
+    alike = _alike(chunk.columns)
+    if alike is None or not _is_plain(chunk):
         return None
     canonical, count, amounts = Template(), len(minors), list(map(str, minors))
     canonical.add(f'{{"account":{quoted(account)},"amount_minor":', amounts)
@@ -87,10 +88,10 @@ def texts_of(
     canonical.add(',"description":"', alike.description)
     canonical.add_object('","fields":', in_order(alike.fields))
     canonical.add_object(',"metadata":', in_order(alike.metadata))
-    canonical.add(',"reference_id":"', columns["reference_id"])
+    canonical.add(',"reference_id":"', chunk.columns["reference_id"])
     canonical.add(f'","replaces":"","service":{quoted(service)}}}')
     payees: list[bytes] | None = None
-    if all("".join(cells).isascii() for cells in alike.fields.values()):
+    if all(chunk.together(f"fields.{name}").isascii() for name in alike.fields):
         payee = Template()
         payee.add(f"[{quoted_ascii(account)},{quoted_ascii(service)},", amounts)
         payee.add_object(f",{quoted_ascii(currency.code)},", in_order(alike.fields), quoted_ascii)
@@ -130,10 +131,11 @@ def _cells(cells: Sequence[str]) -> Cells:
     return words[0] if len(words) == 1 else cells
 
 
-def _is_plain(cells: Sequence[str]) -> bool:
+def _is_plain(chunk: Chunk) -> bool:
     """Whether each cell stands in JSON as it is."""
-    together = "".join(words_of(cells))
-    return together.isprintable() and '"' not in together and "\\" not in together
+    return len(chunk.printable) == len(chunk.columns) and not any(
+        '"' in text or "\\" in text for text in map(chunk.together, chunk.columns)
+    )
 
 
 def _fields_fit(columns: Columns, distinct: Distinct, plan: Plan) -> bool:

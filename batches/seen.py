@@ -7,17 +7,20 @@ is known by a 64-bit hash. Among a million the chance that any two share one is 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-RECENT_MAX = 50_000
-# Longer blocks are not made: while two become one, both are there twice.
+# Longer blocks are not made: while several become one, all are there twice.
 BLOCK_MAX = 200_000
 # One byte for each of so many ends of hashes: of a million rows, one in nine then looks as if it
 # might have come by before, and only those are searched for.
 _MARKS = 1 << 23
+_NONE = hash(None)
+
+_Hashes = npt.NDArray[np.int64]
+_Lines = npt.NDArray[np.int32]
 
 
 class Seen:
@@ -25,58 +28,61 @@ class Seen:
 
     def __init__(self) -> None:
         self._marks = np.zeros(_MARKS, np.uint8)
-        self._recent: dict[int, int] = {}
-        # Blocks of older ones: sorted hashes, and the line of each.
-        self._older: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
+        # Sorted hashes, and the line of each; no hash is in two of them.
+        self._blocks: list[tuple[_Hashes, _Lines]] = []
 
     def repeats(
         self, keys: Sequence[Hashable | None], lines: Sequence[int]
-    ) -> Iterator[tuple[int, int]]:
+    ) -> Sequence[tuple[int, int]]:
         """Where a key was seen before, and the line that had it first; None is no key."""
-        hashes = [None if key is None else hash(key) for key in keys]
-        there = [at for at, key in enumerate(hashes) if key is not None]
-        known = np.array([hashes[at] for at in there], np.int64)
+        hashes = np.array(list(map(hash, keys)), np.int64)
+        # Stable, so that of equal ones the first stays the first.
+        order = np.argsort(hashes, kind="stable")
+        if (hashes == _NONE).any():
+            is_key = np.array([key is not None for key in keys], np.bool_)
+            order = order[is_key[order]]
+        if not len(order):
+            return []
+        known, of = hashes[order], np.fromiter(lines, np.int32, len(keys))[order]
+        fresh = np.append(True, known[1:] != known[:-1])
+        earlier = self._earlier(known)
+        if fresh.all() and earlier.max() < 0:
+            self._put_by(known, of)
+            return []
+        # Equal ones stand together, the first of them first.
+        starts = np.maximum.accumulate(np.where(fresh, np.arange(len(known)), 0))
+        first = np.where(earlier < 0, of[starts], earlier)
+        fresh &= earlier < 0
+        self._put_by(known[fresh], of[fresh])
+        return sorted(zip(order[~fresh].tolist(), first[~fresh].tolist(), strict=True))
+
+    def _earlier(self, known: _Hashes) -> _Lines:
+        """For each of those hashes the line that had it in an earlier chunk, or -1; from now on
+        all of them are marked.
+        """
+        found = np.full(len(known), -1, np.int32)
         ends = known & (_MARKS - 1)
         maybe = np.flatnonzero(self._marks[ends])
         self._marks[ends] = 1
-        recent = self._recent
-        earlier = self._earlier(known[maybe], [there[at] for at in maybe.tolist()])
-        fresh = dict(zip(hashes, lines, strict=True))
-        fresh.pop(None, None)
-        if (
-            not earlier
-            and len(fresh) == len(there)
-            and not any(key in recent for key in known[maybe].tolist())
-        ):
-            recent.update(fresh)  # type: ignore[arg-type]  # None is not among them
-            self._put_by()
-            return
-        for at, (key, line) in enumerate(zip(hashes, lines, strict=True)):
-            if key is None:
-                continue
-            first = earlier.get(at) or recent.setdefault(key, line)
-            if first != line:
-                yield at, first
-        self._put_by()
-
-    def _earlier(self, asked: npt.NDArray[np.int64], at: Sequence[int]) -> dict[int, int]:
-        """The lines of those hashes among the older ones, by the places that they are asked for."""
-        found: dict[int, int] = {}
-        for known, lines in self._older:
-            places = np.searchsorted(known, asked)
-            places[places == len(known)] = 0
-            hits = np.flatnonzero(known[places] == asked)
-            found.update((at[hit], int(lines[places[hit]])) for hit in hits.tolist())
+        asked = known[maybe]
+        for hashes, lines in self._blocks if len(maybe) else ():
+            places = np.searchsorted(hashes, asked)
+            hits = np.flatnonzero(hashes.take(places, mode="clip") == asked)
+            found[maybe[hits]] = lines[places[hits]]
         return found
 
-    def _put_by(self) -> None:
-        if len(self._recent) <= RECENT_MAX:
+    def _put_by(self, hashes: _Hashes, lines: _Lines) -> None:
+        """A block becomes one with those before it that are not twice as long, so there are few."""
+        if not len(hashes):
             return
-        hashes = np.fromiter(self._recent.keys(), np.int64, len(self._recent))
-        lines = np.fromiter(self._recent.values(), np.int32, len(self._recent))
-        self._recent = {}
-        while self._older and len(self._older[-1][0]) + len(hashes) <= BLOCK_MAX:
-            known, of = self._older.pop()
-            hashes, lines = np.concatenate([known, hashes]), np.concatenate([of, lines])
-        order = np.argsort(hashes, kind="stable")
-        self._older.append((hashes[order], lines[order]))
+        size = len(hashes)
+        merged = [(hashes, lines)]
+        while self._blocks and len(self._blocks[-1][0]) < min(2 * size, BLOCK_MAX - size + 1):
+            merged.insert(0, self._blocks.pop())
+            size += len(merged[0][0])
+        if len(merged) > 1:
+            hashes = np.concatenate([known for known, _ in merged])
+            lines = np.concatenate([of for _, of in merged])
+            order = np.argsort(hashes, kind="stable")
+            hashes, lines = hashes[order], lines[order]
+        self._blocks.append((hashes, lines))

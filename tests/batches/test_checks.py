@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from batches import checks
+from batches.cells import SEPARATOR, Few
 from batches.checks import AccountRules, CheckedRow, RowChecker
 from batches.faults import Fault, FaultKind
 from batches.loading import Chunk
@@ -188,8 +193,8 @@ def test_a_duplicate_names_the_first_line_across_chunks() -> None:
 
 
 def test_duplicates_are_found_far_apart_in_a_long_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Older references are put by in blocks: with small ones a few hundred rows are a long file.
-    monkeypatch.setattr("batches.seen.RECENT_MAX", 100)
+    # References are put by in blocks: with small ones a few hundred rows are a long file.
+    monkeypatch.setattr("batches.seen.BLOCK_MAX", 100)
     check = checker()
     for first in range(1, 602, 60):
         rows = [{"reference_id": f"R{first + at}"} for at in range(60)]
@@ -217,6 +222,44 @@ def test_faults_of_loading_are_handed_on_and_not_doubled() -> None:
     good, faults = checker().check(chunk(*rows, faults=[ragged, damaged]))
     assert faults == [damaged, ragged]
     assert [row.line for row in good] == [4]
+
+
+# What makes a cell faulty, or nearly so, the separator of joined cells included.
+PARTS = [
+    SEPARATOR, " ", "\n", "\t", "\r", "\x00", "\x7f", "\x85", "\xa0", "\xad", "\u200b", "\u200d",
+    "\u3000", "\U000e0001", "#N/A", "#REF!", "#", "1", "1.5", "E+", "e+", "E", "+", "12", "ab", "é",
+]  # fmt: skip
+CELLS = st.lists(st.sampled_from(PARTS), max_size=4).map("".join)
+
+
+def check_cell_by_cell(name: str, column: list[str]) -> None:
+    chunk = Chunk(1, list(range(2, 2 + len(column))), {name: column}, [])
+    found, expected = checks._Found(chunk), checks._Found(chunk)
+    checks._check_characters(name, chunk, found)
+    for at, cell in enumerate(column):
+        if cell and (flaw := checks._damage(name, cell)) is not None:
+            expected.add_damage(at, (name, *flaw))
+    assert found.in_order() == expected.in_order()
+    assert found.lines == expected.lines
+
+
+@pytest.mark.parametrize("name", ["reference_id", "amount", "description", "customer.name"])
+def test_no_cell_hides_its_fault_among_plain_ones(name: str) -> None:
+    for parts in itertools.product(("", *PARTS), repeat=3):
+        check_cell_by_cell(name, ["plain", "".join(parts), "plain"])
+
+
+@given(
+    st.sampled_from(["reference_id", "amount", "description", "fields.iban", "customer.name"]),
+    st.lists(CELLS, min_size=1, max_size=6),
+    st.lists(CELLS, max_size=2),
+    st.booleans(),
+)
+def test_no_cell_hides_a_fault_among_others(
+    name: str, cells: list[str], others: list[str], few: bool
+) -> None:
+    # The texts of a column may be more than are in the chunk.
+    check_cell_by_cell(name, Few(cells, [*others, *dict.fromkeys(cells)]) if few else cells)
 
 
 def test_no_fault_shows_a_beneficiary() -> None:

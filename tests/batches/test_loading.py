@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batches.faults import FaultKind
-from batches.loading import GUARDED, Limits, open_sheet
+from batches.loading import GUARDED, Chunk, Limits, open_sheet
 from workers.errors import FileUnreadable, UsageError
 from workers.settings import Settings
 
@@ -247,6 +247,28 @@ def test_a_long_cell_is_a_fault_and_masked(tmp_path: Path) -> None:
     assert [(f.line, f.column, f.kind, f.value) for f in chunk.faults] == [
         (2, "fields.a", FaultKind.CELL_TOO_LONG, "********xxxx")
     ]
+
+
+@pytest.mark.parametrize("long", ["x" * 201, "|" + "x" * 200, "'=" + "x" * 200, "x|" * 100 + "y"])
+@pytest.mark.parametrize("other", ["y", "|", "y" * 200, "'=" + "y" * 199])
+def test_a_long_cell_is_found_among_many(tmp_path: Path, long: str, other: str) -> None:
+    cells = [other] * 600 + [long] + [other] * 10
+    rows = "".join(f"P-{at},1,EUR,{cell}\n" for at, cell in enumerate(cells))
+    path = write(tmp_path, f"{HEADER},fields.a\n{rows}")
+    (chunk,) = open_sheet(path, LIMITS).chunks()
+    assert [(f.line, f.column, f.kind) for f in chunk.faults] == [
+        (602, "fields.a", FaultKind.CELL_TOO_LONG)
+    ]
+    assert chunk.columns["fields.a"][600] == long.removeprefix("'")
+
+
+def test_joined_text_is_kept_while_there_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batches.loading.TOGETHER_CHARS_MAX", 10)
+    chunk = Chunk(1, [2], {"a": ["aaaa"], "b": ["bbbbb"], "c": ["c"]}, [])
+    for _ in range(2):
+        assert [chunk.together(name) for name in "abc"] == ["|aaaa|", "|bbbbb|", "|c|"]
+    assert chunk.printable == {"a", "b", "c"}
+    assert set(chunk._together) == {"a", "c"}
 
 
 def test_limits_are_exact_and_named(tmp_path: Path) -> None:

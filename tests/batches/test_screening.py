@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -141,7 +142,26 @@ def test_the_verdict_is_that_of_each_row_by_itself(chunk: Chunk) -> None:
         assert rows.payees == [payee_of(row) for row in rows]
 
 
-TEXTS = st.sampled_from(["Sales", "100%s", 'a "b"', "c\\d", "Größe", "日本", "x" * 300])
+TEXTS = st.sampled_from(
+    [
+        "Sales",
+        "100%s",
+        'a "b"',
+        "c\\d",
+        "Größe",
+        "日本",
+        "x" * 300,
+        "a|b",
+        "|",
+        "\x7f",
+        "\t",
+        "\u200b",
+    ]
+)
+
+
+def together(columns: Mapping[str, Sequence[str]]) -> Chunk:
+    return Chunk(1, list(range(2, 2 + len(columns["reference_id"]))), columns, [])
 
 
 @settings(max_examples=200, deadline=None)
@@ -154,7 +174,13 @@ def test_texts_made_for_a_chunk_are_those_of_each_row(given_texts: list[tuple[st
         **{name: [texts[at] for texts in given_texts] for at, name in enumerate(names)},
     }
     minors = range(100, 100 + count)
-    made = texts_of(columns, minors, account="m%in", service="bänk", currency=USD)
+    made = texts_of(together(columns), minors, account="m%in", service="bänk", currency=USD)
+    every = [text for texts in given_texts for text in texts]
+    # Otherwise they are made row by row.
+    assert (made is not None) == all(
+        json.dumps(t, ensure_ascii=False) == f'"{t}"' and t.isprintable() for t in every
+    )
+    assert not made or (made.payees is not None) == all(texts[2].isascii() for texts in given_texts)
     for at, texts in enumerate(given_texts if made else ()):
         order = Order(
             reference_id=f"R-{at}",
@@ -171,7 +197,7 @@ def test_texts_made_for_a_chunk_are_those_of_each_row(given_texts: list[tuple[st
 
 def test_texts_are_made_for_a_chunk_of_plain_rows() -> None:
     columns = {"reference_id": ["R-1"], "fields.iban": ["DE89"], "fields.note": [""]}
-    made = texts_of(columns, [100], account="main", service="s", currency=USD)
+    made = texts_of(together(columns), [100], account="main", service="s", currency=USD)
     assert made
     assert made.payees
     assert all(made.canonicals)
@@ -184,7 +210,7 @@ def test_a_column_of_one_text_is_hashed_like_any_other() -> None:
     same = {"description": ["100% pay"] * 2, "fields.bank": ["B%s"] * 2, "metadata.m": ["x"] * 2}
     few = {name: Few(cells, cells[:1]) for name, cells in same.items()}
     made = [
-        texts_of({**usual, **others}, [1, 2], account="main", service="s", currency=USD)
+        texts_of(together({**usual, **others}), [1, 2], account="main", service="s", currency=USD)
         for others in (same, few)
     ]
     assert made[0]
