@@ -4,7 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_STAMP := .venv/.installed-bench
 DEMO := demo
-# More tests at a time than processors: half of a test's time it waits for other processes.
+# More tests at a time than processors: some wait for other processes, and most but the core's do.
+CORE_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() + 1))')
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() + 3))')
 FAULT_PAYOUTS ?= 2000
 SOAK_MINUTES ?= 15
@@ -25,7 +26,7 @@ demo: $(STAMP)
 
 # The core under branch coverage first; the rest without, because measuring takes its time.
 test: $(STAMP) check
-	$(BIN)/pytest -n $(JOBS) $(CORE) --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(CORE_JOBS) $(CORE) --cov --cov-report=term:skip-covered
 	$(BIN)/pytest -n $(JOBS) tests $(addprefix --ignore ,$(CORE))
 
 # Pairs of every kind of fault at the crash points, not of one of each class: about an hour.
