@@ -36,9 +36,9 @@ from workers.queues import polls_first
 log = logging.getLogger(__name__)
 
 _ID_MAX = 2**63 - 1
-# Messages taken at a time; and how long none is asked for beside the one that was waited for, once
-# there was none.
-TAKEN_MAX = 32
+# Messages taken beside the one that was waited for: no more, or one worker would have all of a
+# small batch; and for how long none is asked for, once there was none.
+TAKEN_MAX = 8
 ALONE_S = 0.05
 
 
@@ -68,9 +68,11 @@ class Channel(redis.Channel):
         super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu's own
         # Unless there is no limit, which says nothing of threads.
         idle = min(self.qos.can_consume_max_estimate() or 0, TAKEN_MAX)
-        if idle and monotonic() >= self._alone_until:
+        queues = self._queue_cycle.items
+        # A channel that closes reads what it still waited for, when it has no queues any more.
+        if queues and not self._closing and idle and monotonic() >= self._alone_until:
             # Whose turn it was is the last one now.
-            self._take_more(self._queue_cycle.items[-1], idle)
+            self._take_more(queues[-1], idle)
         return True
 
     def _take_more(self, queue: str, number: int) -> None:

@@ -165,6 +165,27 @@ def test_as_many_are_taken_at_once_as_there_is_room_for(tmp_path: Path) -> None:
         client.delete("many")
 
 
+def test_a_channel_that_closes_puts_back_what_it_still_waited_for(tmp_path: Path) -> None:
+    redis_broker.use()
+    taken: list[str] = []
+    keep = [lambda body, _: taken.append(body)]
+    with redis_url(tmp_path) as url, Redis.from_url(url) as client:
+        with Connection(url, transport_options=UNLISTED) as connection:
+            with (
+                connection.Consumer([Queue("ended")], callbacks=keep, prefetch_count=4),
+                pytest.raises(TimeoutError),
+            ):
+                connection.drain_events(timeout=0.01)
+            with Connection(url) as other:
+                queue = other.SimpleQueue("ended")
+                for number in range(3):
+                    queue.put(number)
+                queue.close()
+        assert taken == []
+        assert client.llen("ended") == 3
+        client.delete("ended")
+
+
 def test_what_came_with_something_that_is_no_message_is_put_back(tmp_path: Path) -> None:
     redis_broker.use()
     taken: list[int] = []
