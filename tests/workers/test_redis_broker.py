@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,15 @@ from redis import Redis
 from tests.workers.cluster_world import redis_url
 from workers import redis_broker
 from workers.queues import queue_of
+
+
+def fill(connection: Connection, name: str, bodies: Iterable[object]) -> None:
+    """Have these messages, and no others, wait in a queue."""
+    queue = connection.SimpleQueue(name)
+    queue.clear()
+    for body in bodies:
+        queue.put(body)
+    queue.close()
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -121,11 +131,7 @@ def test_polls_are_taken_before_what_is_to_be_sent(tmp_path: Path) -> None:
     taken: list[str] = []
     with redis_url(tmp_path) as url, Connection(url, transport_options=UNLISTED) as connection:
         for name in (sent, asked):
-            queue = connection.SimpleQueue(name)
-            queue.clear()
-            for _ in range(3):
-                queue.put(name)
-            queue.close()
+            fill(connection, name, [name] * 3)
 
         def take(body: str, message: Message) -> None:
             taken.append(body)
@@ -146,11 +152,7 @@ def test_as_many_are_taken_at_once_as_there_is_room_for(tmp_path: Path) -> None:
         Redis.from_url(url) as client,
         Connection(url, transport_options=UNLISTED) as connection,
     ):
-        queue = connection.SimpleQueue("many")
-        queue.clear()
-        for number in range(9):
-            queue.put(number)
-        queue.close()
+        fill(connection, "many", range(9))
         keep = [lambda _, message: taken.append(message)]
         with connection.Consumer([Queue("many")], callbacks=keep, prefetch_count=4):
             connection.drain_events(timeout=5)
@@ -177,10 +179,7 @@ def test_a_channel_that_closes_puts_back_what_it_still_waited_for(tmp_path: Path
             ):
                 connection.drain_events(timeout=0.01)
             with Connection(url) as other:
-                queue = other.SimpleQueue("ended")
-                for number in range(3):
-                    queue.put(number)
-                queue.close()
+                fill(other, "ended", range(3))
         assert taken == []
         assert client.llen("ended") == 3
         client.delete("ended")
@@ -194,13 +193,8 @@ def test_what_came_with_something_that_is_no_message_is_put_back(tmp_path: Path)
         Redis.from_url(url) as client,
         Connection(url, transport_options=UNLISTED) as connection,
     ):
-        queue = connection.SimpleQueue("mixed")
-        queue.clear()
-        for number in range(4):
-            queue.put(number)
-            if number == 1:
-                client.lpush("mixed", "no message")
-        queue.close()
+        fill(connection, "mixed", [0, 1, "to be no message", 2, 3])
+        client.lset("mixed", 2, "no message")
         keep = [lambda body, _: taken.append(body)]
         with connection.Consumer([Queue("mixed")], callbacks=keep):
             connection.default_channel.basic_qos(0, 9, False)

@@ -70,8 +70,8 @@ class Key:
     def fingerprint_of(self, payee: bytes) -> int:
         """A hash over who is paid and how much, which is an order's `payee`: 64 bits with a sign.
 
-        Of two different payees among 10^7 stored and 10^6 new ones, the chance that any share one
-        is 10^13 / 2^64 = 5e-7; a person is then told of a repeat that is none.
+        That any of 10^6 new payees shares one with another among 10^7 stored has a chance of
+        10^13 / 2^64 = 5e-7; a person is then told of a repeat that is none.
         """
         return int.from_bytes(_keyed_hash(self._fingerprint, payee)[:8], signed=True)
 
