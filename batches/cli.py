@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 import sys
@@ -61,16 +60,9 @@ LATEST_SHOWN = 10
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and end the process with its exit code."""
-    # A file's rows are many small values that live to the end: looking through them all again and
-    # again for garbage takes a third of the time of a check.
-    gc.set_threshold(50_000, 20, 100)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_code(argv))
-
-
-def _code(argv: Sequence[str] | None) -> int:
     try:
         return cli.main(argv, prog_name="paybatch", standalone_mode=False) or 0
     except click.ClickException as error:

@@ -36,6 +36,7 @@ TESTED_BY = {
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",
     "batches/screens.py": "batches/test_cli.py",
+    "batches/start.py": "batches/test_cli.py",
     "batches/summary.py": "batches/test_cli.py",
     "workers/app.py": "batches/test_run.py",
     "workers/tasks.py": "batches/test_run.py",

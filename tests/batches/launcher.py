@@ -26,11 +26,12 @@ from typing import Any, NoReturn
 
 from celery.__main__ import main as celery_main
 
-from batches.cli import main
+from batches.start import main
 
 REQUEST_MAX = 200_000
 # What a command imports only once it is needed.
 LATER = (
+    "batches.cli",
     "celery.app.control",
     "celery.apps.worker",
     "celery.bin.beat",

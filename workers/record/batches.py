@@ -46,9 +46,9 @@ from workers.record.vault import Vault
 
 __all__ = ["Batch", "BatchBook", "NewRow", "NewRows"]
 
-# Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 # From so many on, a database plans otherwise than before it had them.
 MANY_ROWS = 5_000
+# Short to type and to say: no vowels, so no words, and nothing that looks like something else.
 _ID_LETTERS = "23456789BCDFGHJKMNPQRSTVWXZ"
 _ID_LENGTH = 7
 # Written into the statement: SQLite uses an index of some rows only where it sees that they are
@@ -157,7 +157,7 @@ class BatchBook(Answers):
                     deed = Deed(now, Action.RETRIED, actor, f"as batch {batch_id}")
                     history.write(connection, parent, deed)
         if count >= MANY_ROWS:
-            self.database.count_anew(payouts)
+            self.database.settle(payouts)
         return batch_id
 
     # --- what is known already ---
@@ -325,6 +325,8 @@ class BatchBook(Answers):
                     _count_approval(connection, approvals_seen)
         except StaleState:
             return False
+        if batch.rows >= MANY_ROWS:
+            self.database.settle(payouts)
         return True
 
     def _covered(

@@ -237,17 +237,22 @@ class Database:
         if not self.is_sqlite:
             connection.exec_driver_sql("SET LOCAL jit = off")
 
-    def count_anew(self, table: Table) -> None:
-        """Have PostgreSQL look at a table that has grown at once, so that it plans for what is
-        there; by itself it does so a minute later, or more. SQLite never asks.
+    def settle(self, table: Table) -> None:
+        """Have PostgreSQL look at a table of which much has changed at once, so that it plans for
+        what is there, and counts by an index alone; by itself it does so a minute later, or more.
+        SQLite needs neither.
         """
         if self.is_sqlite:
             return
-        # It is no part of what was done: whoever may not, or has to wait for too long, goes on.
-        with contextlib.suppress(DBAPIError), self.engine.begin() as connection:
+        # It is no part of what was done: whoever may not, or finds somebody at it, goes on.
+        with contextlib.suppress(DBAPIError), self.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
             # A tenth of the usual sample does until then, and takes a tenth of its two seconds.
-            connection.exec_driver_sql("SET LOCAL default_statistics_target = 10")
-            connection.exec_driver_sql(f"ANALYZE {table.name}")
+            connection.exec_driver_sql("SET default_statistics_target = 10")
+            try:
+                connection.exec_driver_sql(f"VACUUM (ANALYZE, SKIP_LOCKED) {table.name}")
+            finally:
+                connection.exec_driver_sql("RESET default_statistics_target")
 
     def forget_journal(self) -> bool:
         """Have SQLite's journal keep nothing of what was changed; False: others still read in it.

@@ -1,0 +1,20 @@
+"""What the `paybatch` program begins and ends with."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run one command and end the process with its exit code."""
+    # What a command loads, and a file's rows, are many small values that live to the end: to look
+    # through them all for garbage, again and again and once more when all is done, takes a quarter
+    # of the time of any command, and a third of that of a check.
+    gc.set_threshold(50_000, 20, 100)
+    from batches import cli  # noqa: PLC0415 - as was said
+
+    code = cli.main()
+    gc.freeze()
+    sys.exit(code)
