@@ -10,7 +10,7 @@ from celery import Celery, signals
 from workers import heartbeat, logs, redis_broker
 from workers.runtime import settings_of
 from workers.settings import Settings
-from workers.worker_events import EventsInBulk
+from workers.worker_events import AcksInPlace, EventsInBulk
 
 # New objects before a search among the young, and searches before one among the older.
 GARBAGE = (20_000, 20, 50)
@@ -18,7 +18,7 @@ GARBAGE = (20_000, 20, 50)
 redis_broker.use()
 app = Celery("paybatch", include=["workers.tasks"])
 app.config_from_object("celeryconfig")
-app.steps["consumer"].add(EventsInBulk)
+app.steps["consumer"].update({AcksInPlace, EventsInBulk})
 
 
 @signals.setup_logging.connect

@@ -13,8 +13,8 @@ What a worker has left when its connection closes is put back, if that can be do
 write it to a file in the temporary folder, for a person to put back. The table announces it again.
 
 And the message is shown that is taken next; polls are taken before what is to be sent; and messages
-are taken as many at a time as there are threads for: to wait for each one was a third of what a
-worker did.
+are taken some at a time: as many as there are idle threads, and, where payouts end quickly, as many
+more as will be wanted at once. To wake up and wait for each one was a third of what a worker did.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis
+from kombu.asynchronous import get_event_loop
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -38,8 +39,65 @@ log = logging.getLogger(__name__)
 _ID_MAX = 2**63 - 1
 # Messages taken beside the one that was waited for: no more, or one worker would have all of a
 # small batch; and for how long none is asked for, once there was none.
-TAKEN_MAX = 8
+TAKEN_MAX = 16
 ALONE_S = 0.05
+# Taken ahead are as many as have ended in this time lately: no message waits longer for its thread
+# because another worker could have had it.
+AHEAD_S = 0.05
+
+
+class QoS(virtual.QoS):
+    """How many messages may be out: one a thread, and a few ahead where they end quickly.
+
+    Messages may be acknowledged by any thread.
+    """
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)  # type: ignore[no-untyped-call]  # kombu's own
+        self._ahead = 0
+        self._ended, self._since = 0, monotonic()
+        # Whether the loop was told that no more may be taken.
+        self._is_full = False
+
+    def can_consume(self) -> bool:
+        """Whether to ask for messages: not for each one, as long as some are left to begin."""
+        # Before it is looked at: whoever acknowledges one in between wakes the loop for nothing.
+        self._is_full = True
+        self._is_full = not self._is_low()
+        return not self._is_full
+
+    def can_consume_max_estimate(self) -> int | None:
+        """How many may be taken; None: any number."""
+        return max(0, self._idle() + self._ahead) if self.prefetch_count else None
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Note that a message has ended, and wake the loop where it is to take more."""
+        super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu's own
+        self._ended += 1
+        if self._is_full and self._is_low():
+            self._is_full = False
+            loop = get_event_loop()
+            if loop is not None:
+                loop.call_soon(_nothing)  # type: ignore[no-untyped-call]
+
+    def look_ahead(self) -> None:
+        """Find out how many end in `AHEAD_S` these days."""
+        took_s = monotonic() - self._since
+        if took_s >= AHEAD_S:
+            self._ahead = min(TAKEN_MAX, int(self._ended * AHEAD_S / took_s))
+            self._ended, self._since = 0, monotonic()
+
+    def _is_low(self) -> bool:
+        return not self.prefetch_count or self._idle() + self._ahead // 4 > 0
+
+    def _idle(self) -> int:
+        """Threads that have no message; below zero, messages that have no thread."""
+        out: int = len(self._delivered) - len(self._dirty)
+        return self.prefetch_count - out
+
+
+def _nothing() -> None:
+    """To be called by a loop that only has to wake up."""
 
 
 class Channel(redis.Channel):
@@ -48,6 +106,11 @@ class Channel(redis.Channel):
     queue_order_strategy = f"{__name__}:PollsFirst"
     _puts_back = True
     _alone_until = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # kombu's own
+        if not self.ack_emulation:
+            self.QoS = QoS  # type: ignore[assignment]  # there it is one with a list in Redis
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
@@ -64,15 +127,17 @@ class Channel(redis.Channel):
         return client
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Deliver the message that was waited for, and what else its queue has for idle threads."""
+        """Deliver the message that was waited for, and what else may be taken of its queue."""
         super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu's own
+        if isinstance(self.qos, QoS):
+            self.qos.look_ahead()
         # Unless there is no limit, which says nothing of threads.
-        idle = min(self.qos.can_consume_max_estimate() or 0, TAKEN_MAX)
+        wanted = min(self.qos.can_consume_max_estimate() or 0, TAKEN_MAX)
         queues = self._queue_cycle.items
         # A channel that closes reads what it still waited for, when it has no queues any more.
-        if queues and not self._closing and idle and monotonic() >= self._alone_until:
+        if queues and not self._closing and wanted and monotonic() >= self._alone_until:
             # Whose turn it was is the last one now.
-            self._take_more(queues[-1], idle)
+            self._take_more(queues[-1], wanted)
         return True
 
     def _take_more(self, queue: str, number: int) -> None:

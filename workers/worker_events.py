@@ -1,7 +1,11 @@
-"""A worker's events for Flower, told some times a second instead of one by one.
+"""What a worker does otherwise than Celery, for each of very many quick payouts.
 
-Celery sends them as soon as its loop comes round, which for quick payouts is one message to the
-broker for each: more work than the payout's own message. Flower draws them once a second.
+Its events for Flower are told some times a second instead of one by one: Celery sends them as soon
+as its loop comes round, which is one message to the broker for each, more work than the payout's
+own message. Flower draws them once a second.
+
+And what has ended is acknowledged by the thread that did it, where that sends nothing: Celery has
+its loop woken for each.
 """
 
 from __future__ import annotations
@@ -9,7 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from celery import bootsteps
+from celery.worker.consumer.connection import Connection
 from celery.worker.consumer.events import Events
+
+from workers import redis_broker
 
 TELL_S = 0.5
 # So many are told at once, whenever they have come together.
@@ -38,3 +45,21 @@ class EventsInBulk(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class AcksInPlace(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+    """Has messages from Redis acknowledged by whoever worked on them, after each connection."""
+
+    requires = (Connection,)
+
+    def start(self, consumer: Any) -> None:
+        """Set the consumer to do so: its loop would only note it, and more must not be done twice
+        at a time.
+        """
+        channel = consumer.connection.default_channel
+        if isinstance(channel, redis_broker.Channel) and not channel.ack_emulation:
+            consumer.call_soon_ack = _here
+
+
+def _here(ack: Any, *args: Any) -> None:
+    ack(*args)

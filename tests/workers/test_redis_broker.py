@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from kombu import Connection, Message, Queue
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
 
@@ -224,3 +227,54 @@ def test_what_cannot_be_put_back_is_left_to_the_table_and_not_written_to_a_file(
         assert {path.name for path in tmp_path.iterdir()} == before
     said = [record.message for record in caplog.records if record.levelname != "INFO"]
     assert said == ["messages not put back"]
+
+
+def test_some_more_are_taken_where_messages_end_quickly(tmp_path: Path) -> None:
+    redis_broker.use()
+    taken: list[Message] = []
+    with (
+        redis_url(tmp_path) as url,
+        Redis.from_url(url) as client,
+        Connection(url, transport_options=UNLISTED) as connection,
+    ):
+        fill(connection, "quick", range(2_000))
+        keep = [lambda _, message: taken.append(message)]
+        with connection.Consumer([Queue("quick")], callbacks=keep, prefetch_count=2):
+            until = monotonic() + 1.5 * redis_broker.AHEAD_S
+            while monotonic() < until and len(taken) < 1_500:
+                connection.drain_events(timeout=5)
+                for message in taken:
+                    if not message.acknowledged:
+                        message.ack()
+            quick = len(taken)
+            connection.drain_events(timeout=5)
+            ahead = len(taken) - quick - 2
+            assert 0 < ahead <= redis_broker.TAKEN_MAX
+            with pytest.raises(TimeoutError):
+                # None of them has ended: no more is asked for.
+                connection.drain_events(timeout=0.01)
+        client.delete("quick")
+
+
+def test_a_thread_that_ends_a_message_wakes_the_loop_once_more_are_wanted() -> None:
+    loop, before = Hub(), get_event_loop()
+    set_event_loop(loop)
+    try:
+        qos = redis_broker.QoS(channel=None, prefetch_count=2)
+        qos.restore_at_shutdown = False
+        for tag in "ab":
+            assert qos.can_consume()
+            qos.append(None, tag)
+        assert not qos.can_consume()
+        assert not loop._pop_ready()
+        thread = threading.Thread(target=qos.ack, args=("a",))
+        thread.start()
+        thread.join()
+        assert loop._pop_ready()
+        assert qos.can_consume()
+        # It was asked and said so: there is nothing to wake it for.
+        qos.ack("b")
+        assert not loop._pop_ready()
+    finally:
+        set_event_loop(before)
+        loop.close()
