@@ -7,16 +7,21 @@ The settings are those of the environment. What is published is noted in the fil
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 from batches import local
+from batches.start import GARBAGE
 from benchmarks.watched import watch
 from workers.runtime import settings_of
 from workers.settings import Settings
 
 
 def main() -> int:
+    # As the command does.
+    gc.set_threshold(*GARBAGE)
+    gc.freeze()
     batch_id, published = sys.argv[1:]
     settings = Settings.load(settings_of)
     local.log_to_file(local.home(settings))

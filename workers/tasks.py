@@ -133,9 +133,12 @@ class CeleryBroker:
         """
 
         def send() -> None:
-            with app.producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_MAX):
-                for one in due:
-                    _publish(producer, one)
+            with app.producer_or_acquire() as producer:
+                for queue in {queue_of(one.account, to_send=one.to_send) for one in due}:
+                    producer.maybe_declare(app.amqp.queues[queue])
+                with producer.batch(max_size=PUBLISH_MAX):
+                    for one in due:
+                        _publish(producer, one)
 
         _reached(send)
 
@@ -200,7 +203,6 @@ def _publish(producer: Any, due: Due) -> None:
         # Where the broker can throw it away itself.
         expiration=due.lasts_s,
         correlation_id=task_id,
-        declare=[app.amqp.queues[queue]],
         retry=False,
     )
 

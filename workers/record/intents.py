@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from workers.record.rows import payout_of
+from workers.record.model import Payout
 from workers.record.status import State
 from workers.record.verdict import Policy, not_again
 
@@ -45,13 +45,16 @@ def looks_first(row: Row[Any], policy: Policy) -> bool:
     return row.state == State.QUEUED and row.restored_at is not None and policy.look_up
 
 
-def why_held(row: Row[Any], policy: Policy, now: datetime) -> str | None:
-    """Why a payout must not be worked on by itself; None: it may."""
+def why_held(row: Row[Any], payout: Payout, policy: Policy, now: datetime) -> str | None:
+    """Why a payout must not be worked on by itself; None: it may.
+
+    Args:
+        payout: what the row says.
+    """
     if row.state == State.UNKNOWN:
         return None if policy.look_up else NO_LOOK_UP
     if row.state != State.QUEUED:
         return None
-    payout = payout_of(row)
     if row.restored_at is not None:
         # A doubt that is younger: a person has decided since that it is to be sent.
         decided = payout.doubted_at is not None and payout.doubted_at >= row.restored_at

@@ -212,7 +212,8 @@ class Store:
         if broken and (key := lacking(connection, self.vault)):
             log.error("payout left to others", extra={"reason": f"no key {key} here"})
             return _given_back(row, now, due_at=now + timedelta(seconds=KEY_WAIT_S)), None
-        broken = broken or intents.why_held(row, policy, now)
+        if claim is not None:
+            broken = intents.why_held(row, claim.payout, policy, now)
         if row.state == State.PAID and broken:
             # It is settled; nobody watches it any more.
             return _given_back(row, now), None
