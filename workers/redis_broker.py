@@ -73,12 +73,12 @@ class QoS(virtual.QoS):
     def ack(self, delivery_tag: Any) -> None:
         """Note that a message has ended, and wake the loop where it is to take more."""
         super().ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu's own
-        self._ended += 1
-        if self._is_full and self._is_low():
-            self._is_full = False
-            loop = get_event_loop()
-            if loop is not None:
-                loop.call_soon(_nothing)  # type: ignore[no-untyped-call]
+        self._end()
+
+    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        """The same, of a message that was not worked on."""
+        super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]  # kombu's own
+        self._end()
 
     def look_ahead(self) -> None:
         """Find out how many end in `AHEAD_S` these days."""
@@ -86,6 +86,14 @@ class QoS(virtual.QoS):
         if took_s >= AHEAD_S:
             self._ahead = min(TAKEN_MAX, int(self._ended * AHEAD_S / took_s))
             self._ended, self._since = 0, monotonic()
+
+    def _end(self) -> None:
+        self._ended += 1
+        if self._is_full and self._is_low():
+            self._is_full = False
+            loop = get_event_loop()
+            if loop is not None:
+                loop.call_soon(_nothing)  # type: ignore[no-untyped-call]
 
     def _is_low(self) -> bool:
         return not self.prefetch_count or self._idle() + self._ahead // 4 > 0

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -256,7 +256,10 @@ def test_some_more_are_taken_where_messages_end_quickly(tmp_path: Path) -> None:
         client.delete("quick")
 
 
-def test_a_thread_that_ends_a_message_wakes_the_loop_once_more_are_wanted() -> None:
+@pytest.mark.parametrize("end", [redis_broker.QoS.ack, redis_broker.QoS.reject])
+def test_a_thread_that_ends_a_message_wakes_the_loop_once_more_are_wanted(
+    end: Callable[[redis_broker.QoS, str], None],
+) -> None:
     loop, before = Hub(), get_event_loop()
     set_event_loop(loop)
     try:
@@ -267,13 +270,13 @@ def test_a_thread_that_ends_a_message_wakes_the_loop_once_more_are_wanted() -> N
             qos.append(None, tag)
         assert not qos.can_consume()
         assert not loop._pop_ready()
-        thread = threading.Thread(target=qos.ack, args=("a",))
+        thread = threading.Thread(target=end, args=(qos, "a"))
         thread.start()
         thread.join()
         assert loop._pop_ready()
         assert qos.can_consume()
         # It was asked and said so: there is nothing to wake it for.
-        qos.ack("b")
+        end(qos, "b")
         assert not loop._pop_ready()
     finally:
         set_event_loop(before)
