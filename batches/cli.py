@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from sqlalchemy.exc import OperationalError
@@ -62,7 +61,6 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
         return cli.main(argv, prog_name="paybatch", standalone_mode=False) or 0
     except click.ClickException as error:
@@ -106,10 +104,6 @@ def _ended(
     screens.warn(sentence)
     tell_json(argv, facts or {"error": sentence.removeprefix("paybatch: ")}, code)
     return code
-
-
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from typing import NoReturn
 
@@ -19,6 +20,11 @@ def main() -> NoReturn:
     from batches import cli  # noqa: PLC0415 - as was said
 
     gc.freeze()
+    signal.signal(signal.SIGTERM, _interrupt)
     code = cli.main()
     gc.freeze()
     sys.exit(code)
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -119,7 +119,7 @@ def test_each_role_may_do_what_the_table_says_and_nothing_else(
     user = f'[users."{ME}"]\nroles = ["{role}"]\n'
     (folder / "paybatch.toml").write_text(SETTINGS.replace("BROKER", broker) + user)
     before = stands(folder)
-    code = cli._code(argv)
+    code = cli.main(argv)
     said = capsys.readouterr()
     refused = f"{ME} may not " in said.err
     assert refused is not allowed, (argv, code, said)
@@ -139,7 +139,7 @@ def test_who_is_not_listed_may_do_nothing(
     argv, broker = command_of(words, prepared)
     somebody = '[users.somebody-else]\nroles = ["admin"]\n'
     (folder / "paybatch.toml").write_text(SETTINGS.replace("BROKER", broker) + somebody)
-    assert cli._code(argv) == 2
+    assert cli.main(argv) == 2
     assert f"{ME} is none of the users in the settings" in capsys.readouterr().err
 
 
