@@ -33,7 +33,7 @@ CONNECT_S = 5
 # How often a sweep tells that it went all the way through.
 TELL_S = 5
 # Ticks nearer to each other than this find nothing new.
-TICK_S_MIN = 0.25
+TICK_S_MIN = 0.1
 
 Told = TypeVar("Told")
 Asked = ParamSpec("Asked")
