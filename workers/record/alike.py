@@ -23,6 +23,16 @@ class Alike(NamedTuple):
     metadata: Mapping[str, Cells]
     description: Cells
 
+    def cut(self, piece: slice) -> Alike:
+        """Those of some of the rows."""
+
+        def of(cells: Cells) -> Cells:
+            return cells if isinstance(cells, str) else cells[piece]
+
+        *objects, description = self
+        columns = [{name: of(cells) for name, cells in some.items()} for some in objects]
+        return Alike._make([*columns, of(description)])
+
 
 class Template:
     """A text of each row, of which most is the same for all of them."""

@@ -326,7 +326,7 @@ class BatchBook(Answers):
         except StaleState:
             return False
         if batch.rows >= MANY_ROWS:
-            self.database.settle(payouts)
+            self.database.settle(payouts, rewritten=True)
         return True
 
     def _covered(

@@ -237,10 +237,13 @@ class Database:
         if not self.is_sqlite:
             connection.exec_driver_sql("SET LOCAL jit = off")
 
-    def settle(self, table: Table) -> None:
+    def settle(self, table: Table, *, rewritten: bool = False) -> None:
         """Have PostgreSQL look at a table of which much has changed at once, so that it plans for
-        what is there, and counts by an index alone; by itself it does so a minute later, or more.
-        SQLite needs neither.
+        what is there; by itself it does so a minute later, or more. SQLite need not.
+
+        Args:
+            rewritten: many of its rows are new ones in place of old ones; what they were is cleared
+                away too, or it would be gone through by whoever counts them.
         """
         if self.is_sqlite:
             return
@@ -249,8 +252,9 @@ class Database:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             # A tenth of the usual sample does until then, and takes a tenth of its two seconds.
             connection.exec_driver_sql("SET default_statistics_target = 10")
+            how = "VACUUM (ANALYZE, SKIP_LOCKED)" if rewritten else "ANALYZE (SKIP_LOCKED)"
             try:
-                connection.exec_driver_sql(f"VACUUM (ANALYZE, SKIP_LOCKED) {table.name}")
+                connection.exec_driver_sql(f"{how} {table.name}")
             finally:
                 connection.exec_driver_sql("RESET default_statistics_target")
 

@@ -126,9 +126,11 @@ class Drafts:
             length = int.from_bytes(self._file.read(_LENGTH_BYTES))
             opened = self._key.opened(self._file.read(length), _place(number))
             are_alike, kept = marshal.loads(opened)  # noqa: S302 - it opened: it is what we closed
-            chunk = _closed(_open_columns(_unpacked(kept)) if are_alike else kept, vault)
-            yield chunk
-            given += count_of(chunk)
+            pieces = map(_open_columns, _in_pieces(_unpacked(kept))) if are_alike else [kept]
+            for piece in pieces:
+                chunk = _closed(piece, vault)
+                yield chunk
+                given += count_of(chunk)
         self.progress(given)
 
     def close(self) -> None:
@@ -219,6 +221,17 @@ def _packed(rows: NewRows) -> dict[str, Any]:
 def _unpacked(kept: dict[str, Any]) -> NewRows:
     own = {"currency": Currency(*kept["currency"]), "data": Alike(*kept["data"])}
     return NewRows(**{**kept, **own})
+
+
+def _in_pieces(rows: NewRows) -> Iterator[NewRows]:
+    """The same, fewer at a time: what is done with many in one go keeps the interpreter from the
+    thread that sends the ones before to the server.
+    """
+    for first in range(0, len(rows.references), CHUNK_ROWS):
+        piece = slice(first, first + CHUNK_ROWS)
+        cut: dict[str, Any] = {name: getattr(rows, name)[piece] for name in _LISTS}
+        cut |= {"first_row": rows.first_row + first, "data": rows.data.cut(piece)}
+        yield rows._replace(**cut)
 
 
 def _listed(cells: Cells) -> str | list[str]:

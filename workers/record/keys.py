@@ -12,7 +12,8 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -31,6 +32,7 @@ KEY_FILE_NAME = "paybatch.key"
 NEW_SUFFIX = ".new"
 RETIRED_SUFFIX = ".retired-"
 _sha256 = hashlib.sha256
+_FIRST_64_BITS = struct.Struct(">q24x")
 
 
 class Key:
@@ -73,7 +75,15 @@ class Key:
         That any of 10^6 new payees shares one with another among 10^7 stored has a chance of
         10^13 / 2^64 = 5e-7; a person is then told of a repeat that is none.
         """
-        return int.from_bytes(_keyed_hash(self._fingerprint, payee)[:8], signed=True)
+        [fingerprint] = self.fingerprints_of([payee])
+        return fingerprint
+
+    def fingerprints_of(self, payees: Iterable[bytes]) -> list[int]:
+        """The same of many."""
+        inner, outer = self._fingerprint
+        # As `_keyed_hash` has them, each without a call of its own.
+        hashes = [_sha256(outer + _sha256(inner + each).digest()).digest() for each in payees]
+        return [number for [number] in _FIRST_64_BITS.iter_unpack(b"".join(hashes))]
 
 
 class PassingKey:

@@ -208,13 +208,13 @@ class Vault:
 
     def fingerprints_all(self, payees: Sequence[bytes]) -> list[int]:
         """The fingerprint of each order, by its `payee`."""
-        return list(map(self._writes.fingerprint_of, payees))
+        return self._writes.fingerprints_of(payees)
 
     def fingerprints_of(self, payees: Sequence[bytes]) -> Sequence[Sequence[int]]:
         """For each order, by its `payee`, all that a payout of the same beneficiary and amount may
         be stored under.
         """
-        return list(zip(*[map(key.fingerprint_of, payees) for key in self._keys()], strict=True))
+        return list(zip(*[key.fingerprints_of(payees) for key in self._keys()], strict=True))
 
     def _keys(self) -> Sequence[Key]:
         """The one that closes first: most rows are its own."""
