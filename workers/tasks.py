@@ -22,6 +22,7 @@ from workers.app import app
 from workers.errors import BrokerUnreachable, DeveloperError
 from workers.queues import accounts_in, queue_of
 from workers.record.due import Due, Message
+from workers.record.groups import DATABASE_AWAY
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
@@ -79,6 +80,9 @@ def told_here(work: Callable[Asked, None]) -> Callable[Asked, None]:
     def working(*args: Asked.args, **kwargs: Asked.kwargs) -> None:
         try:
             work(*args, **kwargs)
+        except DATABASE_AWAY as error:
+            # Nothing here is wrong, and whoever comes next finds the same work.
+            log.warning("database away", extra={"reason": type(error.orig).__name__})
         except Exception as error:
             log.exception("task failed", extra={"payout_id": next(iter(args), None)})
             name = type(error).__name__

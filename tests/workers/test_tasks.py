@@ -7,10 +7,14 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.batches.cli_world import TIMEOUT_S, check_money, released, toml, until, usd_row
 from tests.workers.cluster_world import QUEUE, clustered, end
 from workers.queues import queue_of
+from workers.record.database import Database
 from workers.simulator.payelata import read_flags, serve
+from workers.tasks import told_here
 
 
 def test_messages_that_are_doubled_or_forged_pay_nothing_more(tmp_path: Path) -> None:
@@ -172,3 +176,15 @@ def test_on_rabbitmq_the_same_code_pays_each_line_once(tmp_path: Path, amqp_url:
         world.paybatch("results", batch, "-o", "p.results.csv")
         check_money(world.read(), cluster.provider.ledger())
         assert "quorum" in cluster.queue_type(QUEUE)
+
+
+def test_a_database_that_is_away_is_told_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    database = Database("postgresql+psycopg://127.0.0.1:1/none")
+
+    @told_here
+    def ask() -> None:
+        database.now()
+
+    ask()
+    [record] = caplog.records
+    assert (record.levelname, record.message, record.exc_info) == ("WARNING", "database away", None)
