@@ -26,8 +26,8 @@ demo: $(STAMP)
 
 # The core under branch coverage first; the rest without, because measuring takes its time.
 test: $(STAMP) check
-	$(BIN)/pytest -n $(CORE_JOBS) --dist worksteal $(CORE) --cov --cov-report=term:skip-covered
-	$(BIN)/pytest -n $(JOBS) --dist worksteal tests $(addprefix --ignore ,$(CORE))
+	$(BIN)/pytest -n $(CORE_JOBS) $(CORE) --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(JOBS) tests $(addprefix --ignore ,$(CORE))
 
 # Pairs of every kind of fault at the crash points, not of one of each class: about an hour.
 crash: $(STAMP)

@@ -57,7 +57,7 @@ CLASSES: Mapping[str, Sequence[Sequence[str]]] = {
 REPEATED = frozenset({"fails", "lost-but-done"})
 # The boundaries of a life without faults; a test of its own says that they are these. A token is
 # leased, fetched and kept.
-_TOKEN = ("commit", "token", "commit")
+TOKEN = ("commit", "token", "commit")
 BASES: Mapping[str, Sequence[str]] = {
     "payelata": (
         *("commit", "commit", "create", "commit", "process", "commit"),
@@ -65,12 +65,12 @@ BASES: Mapping[str, Sequence[str]] = {
     ),
     "ecomcharge": ("commit", "commit", "create", "commit", "commit", "commit", "read", "commit"),
     "echelon": (
-        *("commit", "commit", *_TOKEN, "create", "commit"),
+        *("commit", "commit", *TOKEN, "create", "commit"),
         *("commit", "commit", "read", "commit"),
     ),
-    "ecart": ("commit", "commit", *_TOKEN, "create", "commit", "process", "commit"),
+    "ecart": ("commit", "commit", *TOKEN, "create", "commit", "process", "commit"),
     "etpay": (
-        *("commit", "commit", *_TOKEN, "create", "commit"),
+        *("commit", "commit", *TOKEN, "create", "commit"),
         *("commit", "commit", "read", "commit"),
     ),
 }
