@@ -88,6 +88,7 @@ class QoS(virtual.QoS):
             self._ended, self._since = 0, monotonic()
 
     def _end(self) -> None:
+        # Two threads at once may count one: it is an estimate.
         self._ended += 1
         if self._is_full and self._is_low():
             self._is_full = False

@@ -53,9 +53,7 @@ class AcksInPlace(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
     requires = (Connection,)
 
     def start(self, consumer: Any) -> None:
-        """Set the consumer to do so: its loop would only note it, and more must not be done twice
-        at a time.
-        """
+        """Set the consumer to do so: to acknowledge is only to note it where any thread may."""
         channel = consumer.connection.default_channel
         if isinstance(channel, redis_broker.Channel) and not channel.ack_emulation:
             consumer.call_soon_ack = _here

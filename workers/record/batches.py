@@ -157,7 +157,7 @@ class BatchBook(Answers):
                     deed = Deed(now, Action.RETRIED, actor, f"as batch {batch_id}")
                     history.write(connection, parent, deed)
         if count >= MANY_ROWS:
-            self.database.settle(payouts)
+            self.database.look_over(payouts)
         return batch_id
 
     # --- what is known already ---
@@ -326,7 +326,7 @@ class BatchBook(Answers):
         except StaleState:
             return False
         if batch.rows >= MANY_ROWS:
-            self.database.settle(payouts, rewritten=True)
+            self.database.look_over(payouts, rewritten=True)
         return True
 
     def _covered(

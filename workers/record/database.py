@@ -237,7 +237,7 @@ class Database:
         if not self.is_sqlite:
             connection.exec_driver_sql("SET LOCAL jit = off")
 
-    def settle(self, table: Table, *, rewritten: bool = False) -> None:
+    def look_over(self, table: Table, *, rewritten: bool = False) -> None:
         """Have PostgreSQL look at a table of which much has changed at once, so that it plans for
         what is there; by itself it does so a minute later, or more. SQLite need not.
 
