@@ -94,7 +94,7 @@ class QoS(virtual.QoS):
             self._is_full = False
             loop = get_event_loop()
             if loop is not None:
-                loop.call_soon(_nothing)  # type: ignore[no-untyped-call]
+                loop.call_soon(_nothing)  # type: ignore[no-untyped-call]  # kombu's own
 
     def _is_low(self) -> bool:
         return not self.prefetch_count or self._idle() + self._ahead // 4 > 0

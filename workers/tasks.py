@@ -15,6 +15,7 @@ from celery.signals import celeryd_after_setup, worker_shutdown, worker_shutting
 from celery.worker.request import Request
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.utils.uuid import uuid
+from sqlalchemy.exc import DBAPIError
 
 from workers import payment, redis_broker
 from workers import sweep as sweeping
@@ -22,7 +23,7 @@ from workers.app import app
 from workers.errors import BrokerUnreachable, DeveloperError
 from workers.queues import accounts_in, queue_of
 from workers.record.due import Due, Message
-from workers.record.groups import DATABASE_AWAY
+from workers.record.groups import is_away
 from workers.runtime import Runtime, settings_of
 from workers.settings import Settings
 
@@ -80,10 +81,11 @@ def told_here(work: Callable[Asked, None]) -> Callable[Asked, None]:
     def working(*args: Asked.args, **kwargs: Asked.kwargs) -> None:
         try:
             work(*args, **kwargs)
-        except DATABASE_AWAY as error:
-            # Nothing here is wrong, and whoever comes next finds the same work.
-            log.warning("database away", extra={"reason": type(error.orig).__name__})
         except Exception as error:
+            if isinstance(error, DBAPIError) and is_away(error):
+                # Nothing here is wrong, and whoever comes next finds the same work.
+                log.warning("database away", extra={"reason": type(error.orig).__name__})
+                return
             log.exception("task failed", extra={"payout_id": next(iter(args), None)})
             name = type(error).__name__
             raise DeveloperError(f"{name}; the log of the worker says where") from None

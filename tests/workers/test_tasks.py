@@ -11,6 +11,7 @@ import pytest
 
 from tests.batches.cli_world import TIMEOUT_S, check_money, released, toml, until, usd_row
 from tests.workers.cluster_world import QUEUE, clustered, end
+from workers.errors import DeveloperError
 from workers.queues import queue_of
 from workers.record.database import Database
 from workers.simulator.payelata import read_flags, serve
@@ -188,3 +189,20 @@ def test_a_database_that_is_away_is_told_in_a_line(caplog: pytest.LogCaptureFixt
     ask()
     [record] = caplog.records
     assert (record.levelname, record.message, record.exc_info) == ("WARNING", "database away", None)
+
+
+def test_what_a_database_takes_amiss_is_told_in_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(f"sqlite:///{tmp_path}/p.db")
+
+    @told_here
+    def ask() -> None:
+        with database.read() as connection:
+            connection.exec_driver_sql("SELECT * FROM none")
+
+    with pytest.raises(DeveloperError, match="OperationalError"):
+        ask()
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("ERROR", "task failed")
+    assert record.exc_info is not None

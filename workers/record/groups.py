@@ -50,6 +50,11 @@ def _is_of_one(error: DBAPIError) -> bool:
     return not error.connection_invalidated and getattr(error.orig, "sqlstate", None) is not None
 
 
+def is_away(error: DBAPIError) -> bool:
+    """Whether the server is not there, or has ended the connection. SQLite is always there."""
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", "") is None
+
+
 class _Place(Generic[Asked]):
     """One that waits."""
 
