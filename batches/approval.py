@@ -49,7 +49,8 @@ def store(
 
     Raises:
         BatchExists: the same content is stored already, or was a moment ago by someone else.
-        FileRefused: one of its reference ids was used meanwhile.
+        FileRefused: one of its reference ids was used meanwhile, or one of its rows is paid by
+            another batch.
     """
     if plan.known_as is not None:
         raise _stored_already(plan, plan.known_as)
@@ -70,6 +71,7 @@ def store(
             # Lines of several batches have no one parent: the note names them all.
             child_of=plan.parents[0] if len(plan.parents) == 1 else None,
             mapping=plan.options.mapping,
+            looked=plan.looked,
         )
     except IntegrityError:
         known = book.by_content(plan.content_hash)
@@ -93,6 +95,9 @@ def _drafts_of(plan: Plan) -> Drafts:
 def _note(plan: Plan, actor: Actor) -> str | None:
     """What somebody should know of the batch: what was allowed and by whom, what it corrects."""
     told = []
+    if plan.rows > plan.valid:
+        rows = number_of(plan.rows - plan.valid, "row")
+        told.append(f"{rows} of the file left out for their faults by {actor}")
     if plan.repeats and plan.options.allow_repeats:
         told.append(f"{number_of(plan.repeats, 'repeated payment')} allowed by {actor}")
     if len(plan.parents) > 1:

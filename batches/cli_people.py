@@ -169,15 +169,16 @@ def cancel(batch: str, reason: str, as_json: bool) -> int:
 
 @click.command()
 @click.argument("batch")
+@click.option("--allow-repeats", is_flag=True, help="Pay the same beneficiary again.")
 @json_option
-def retry(batch: str, as_json: bool) -> int:
+def retry(batch: str, allow_repeats: bool, as_json: bool) -> int:
     """Pay the failed lines of BATCH again: new payouts, in a batch of their own that waits for
     approval.
     """
     settings = load_settings(duty=Duty.PREPARE)
     with local.open_runtime(settings) as opened:
         gone = Gone()
-        child = retry_batch(batch, opened.runtime, operator(), gone)
+        child = retry_batch(batch, opened.runtime, operator(), gone, allow_repeats=allow_repeats)
     if as_json:
         facts = {"batch_id": child.id, "child_of": child.child_of, "rows": child.rows}
         print_json(facts | {"state": child.decision, "left_out": gone.number})

@@ -58,6 +58,7 @@ class FaultKind(StrEnum):
     DESCRIPTION_TOO_LONG = "description_too_long"
     NOT_ACCEPTED = "not_accepted"  # by another rule of the provider: a check digit, a length
     WOULD_BE_REFUSED = "would_be_refused"  # the provider was asked beforehand, and says so
+    LEFT_OUT = "left_out"  # when its file was stored, for a fault that it has no more
 
 
 # The same for a person, behind the name of the column: "amount: more decimals than ..."
@@ -98,6 +99,7 @@ MEANINGS: Mapping[FaultKind, str] = {
     FaultKind.DESCRIPTION_TOO_LONG: "too long",
     FaultKind.NOT_ACCEPTED: "not what the provider takes",
     FaultKind.WOULD_BE_REFUSED: "refused by the provider when it was asked beforehand",
+    FaultKind.LEFT_OUT: "left out when its file was stored",
 }
 
 

@@ -72,6 +72,15 @@ class History:
                     faults += self._not_replaceable(account, row, old, replaced)
         return faults
 
+    def outside(self, rows: Sequence[CheckedRow], batch_id: str) -> list[CheckedRow]:
+        """The rows that a stored batch of the same file does not have: they were left out."""
+        found: list[CheckedRow] = []
+        for account, some in _by_account(rows).items():
+            known = self._book.known(account, [row.order.reference_id for row in some])
+            inside = {each for each, payout in known.items() if payout.batch_id == batch_id}
+            found += [row for row in some if row.order.reference_id not in inside]
+        return sorted(found, key=lambda row: row.line)
+
     def _not_replaceable(
         self,
         account: str,
@@ -93,6 +102,15 @@ class History:
             why = f"line {first} replaces this one; leave the row out"
         expected = f"the reference id of a payout that failed and is not replaced yet; {why}"
         yield fault_of(row, "replaces", FaultKind.NOT_REPLACEABLE, expected)
+
+
+def left_out(row: CheckedRow, batch_id: str) -> Fault:
+    """A row that would be stored now, whose file is stored without it."""
+    expected = (
+        f"a row that batch {batch_id} has; it was left out when the file was stored, and has no"
+        " fault now: submit it in a file of its own"
+    )
+    return fault_of(row, "reference_id", FaultKind.LEFT_OUT, expected)
 
 
 def _fate(payout: Row[Any], replacement: Row[Any] | None) -> str:

@@ -20,16 +20,16 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential
 
 from batches.checks import AccountRules, CheckedRow, CleanRows, RowChecker
+from batches.comparison import Comparison
 from batches.controls import Controls
 from batches.faultbook import FaultBook
 from batches.faults import Fault, FaultKind
-from batches.history import History
 from batches.loading import MARK_HEX, MARK_START, Limits, Sheet, open_sheet, opened
-from batches.repeats import Repeats
 from workers.errors import AccountFault, FileUnreadable, ProviderUnreachable, UsageError
 from workers.providers.port import DryRunner, Service
 from workers.record.batches import Batch, BatchBook
 from workers.record.drafts import Drafts, NewRow
+from workers.record.fingerprints import Looked
 from workers.record.keybook import checked
 from workers.record.model import ContentHash
 from workers.record.money import Currency, Money
@@ -103,6 +103,8 @@ class Plan:
     contradictions: Sequence[str]
     # Rows that pay again what was paid lately; recorded with the batch when allowed.
     repeats: int
+    # Where they were looked for, to be done again when it is stored; None: they are allowed.
+    looked: Looked | None
     # The batches whose lines the file corrects or pays again.
     parents: Sequence[str]
     # Seconds that the calls take at the accounts' rates; None: no account has a limit.
@@ -208,26 +210,21 @@ class Preflight:
             AccountFault, ProviderUnreachable: a question to the provider was not answered.
         """
         checker, kept = self._checker(), _Kept(self.runtime, self.options)
-        repeats = Repeats(self.book, self.runtime.store.vault, self.runtime.settings, self.now)
-        history, faults = History(self.book), FaultBook()
         controls = Controls(self.options.expect_count, self.options.expect_totals)
-        is_clean = True
-        rows = 0
+        faults, is_clean, rows = FaultBook(), True, 0
         file_hash = self.file_hash(path)
         known_as = self.book.by_file(file_hash)
         if to_store and known_as is None:
             kept.to_be_stored()
+        comparison = self._comparison(known_as)
         sheet = open_sheet(path, Limits.of(self.runtime.settings), self.options.mapping)
         for chunk in sheet.chunks():
             checked, found = checker.check(chunk)
-            # Rows of a file that is stored were asked about when it was stored.
-            found = found if known_as else [*found, *self._dry_run(checked)]
-            is_clean = is_clean and not found
             # Rows of a file that is stored are known by their own batch: that is no fault.
-            used = [] if known_as else history.among(checked)
-            repeated = [] if known_as else repeats.among(checked)
-            told = [*found, *used, *([] if self.options.allow_repeats else repeated)]
-            told.sort(key=lambda fault: fault.line)
+            new = comparison.new(checked)
+            found = [*found, *self._dry_run(new)]
+            is_clean = is_clean and not found
+            told = comparison.faults(checked, new, found)
             faults.add(told)
             controls.add(chunk, checked)
             kept.add(checked, {fault.line for fault in told})
@@ -250,12 +247,22 @@ class Preflight:
             warnings=[*checker.warnings, *controls.warnings(), *warnings],
             funds=funds,
             contradictions=controls.contradictions(),
-            repeats=repeats.count,
-            parents=sorted(history.parents | self._origins(sheet)),
+            repeats=comparison.repeated,
+            looked=comparison.looked,
+            parents=sorted(comparison.parents | self._origins(sheet)),
             estimated_s=self._estimate(kept.totals),
             known_as=known_as,
             options=self.options,
             drafts=kept.drafts if known_as is None else None,
+        )
+
+    def _comparison(self, known_as: Batch | None) -> Comparison:
+        return Comparison(
+            self.runtime,
+            self.now,
+            known_as,
+            has_left_out=self.options.valid_rows_only,
+            allow_repeats=self.options.allow_repeats,
         )
 
     def _origins(self, sheet: Sheet) -> set[str]:

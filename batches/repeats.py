@@ -5,13 +5,14 @@ A beneficiary is known by a keyed fingerprint, so no account number is kept to c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from batches.checked import CheckedRow, CleanRows, payee_of
 from batches.faults import Fault, FaultKind, mask_cell
 from workers.record import fingerprints
 from workers.record.batches import BatchBook
+from workers.record.fingerprints import Looked
 from workers.record.vault import Vault
 from workers.settings import Settings
 from workers.words import number_of
@@ -29,11 +30,24 @@ class Repeats:
         self._since = now - settings.duplicate_window
         self._days = settings.duplicate_window_days
         self._seen = Seen()
-        self.count = 0
+        # Taken before any row is looked for: what is stored later is looked at once more.
+        self.looked = Looked(self._since, book.since(self._since)) if self._days else None
 
     def among(self, rows: Sequence[CheckedRow]) -> list[Fault]:
+        """Each row that pays again, as a fault of the file."""
+        faults = []
+        for row, where in self.found(rows):
+            expected = (
+                f"not the same beneficiary and amount as {where}; if both are meant, repeat the"
+                " command with --allow-repeats, which is recorded"
+            )
+            faults.append(fault_of(row, "amount", FaultKind.REPEATED, expected))
+        return faults
+
+    def found(self, rows: Sequence[CheckedRow]) -> Iterator[tuple[CheckedRow, str]]:
+        """Each row that pays again, and what paid the same before."""
         if not self._days:
-            return []
+            return
         if isinstance(rows, CleanRows):
             payees, lines = rows.payees, rows.lines
         else:
@@ -41,23 +55,13 @@ class Repeats:
         firsts = dict(self._seen.repeats([payee or None for payee in payees], lines))
         stored = self._stored(payees)
         if not firsts and not stored:
-            return []
-        faults = []
+            return
         for at, row in enumerate(rows):
             known = stored.get(payees[at])
             if at in firsts:
-                where = f"line {firsts[at]}"
+                yield row, f"line {firsts[at]}"
             elif known is not None:
-                where = f"payout {known} of the last {number_of(self._days, 'day')}"
-            else:
-                continue
-            expected = (
-                f"not the same beneficiary and amount as {where}; if both are meant, repeat the"
-                " command with --allow-repeats, which is recorded"
-            )
-            faults.append(fault_of(row, "amount", FaultKind.REPEATED, expected))
-        self.count += len(faults)
-        return faults
+                yield row, f"payout {known} of the last {number_of(self._days, 'day')}"
 
     def _stored(self, payees: Sequence[bytes]) -> Mapping[bytes, str]:
         """The latest stored payout of each of them that was paid, or may be."""

@@ -7,13 +7,15 @@ any batch, is left out; the record refuses the rest, however many do this at onc
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from sqlalchemy.exc import IntegrityError
 
 from batches.approval import accounts_of, find
-from batches.references import Gone, failed_lines
+from batches.checked import CheckedRow
+from batches.references import NAMED_MAX, Gone, failed_lines, groups
+from batches.repeats import Repeats
 from workers.errors import FileRefused, NothingLeft, UsageError
 from workers.record.batches import Batch, BatchBook, NewRow
 from workers.record.history import Action, History
@@ -22,6 +24,7 @@ from workers.record.money import Money
 from workers.record.replacements import RETRIED
 from workers.record.status import State
 from workers.runtime import Runtime
+from workers.words import number_of
 
 
 def retry(
@@ -29,25 +32,36 @@ def retry(
     runtime: Runtime,
     actor: Actor,
     gone: Gone | None = None,
+    *,
+    allow_repeats: bool = False,
 ) -> Batch:
     """Store new payouts for the final failures of a batch, as a batch that waits for approval.
 
     Args:
         gone: told of the failed lines whose data was removed, which are left out.
+        allow_repeats: pay the same beneficiary the same amount again, which is recorded.
 
     Raises:
         UsageError: no such batch, or the data of all that failed was removed.
         NothingLeft: nothing in it failed that is not paid again already.
-        FileRefused: somebody else had the same lines paid again a moment ago.
+        FileRefused: somebody else had the same lines paid again a moment ago, or they pay somebody
+            the same amount as another payout.
     """
     book = BatchBook(runtime.store)
+    now = runtime.clock.now()
+    repeats = Repeats(book, runtime.store.vault, runtime.settings, now)
     parent = find(batch_id, book)
     accounts_of(parent, book, runtime)
     content, count = ContentHash(), 0
+    again: list[str] = []
     gone = Gone() if gone is None else gone
-    for row in _again(parent, book, runtime, gone.add):
-        content.add(row.order)
-        count += 1
+    for rows in groups(_again(parent, book, runtime, gone.add)):
+        content.add_all([row.order.canonical() for row in rows])
+        count += len(rows)
+        checked = [CheckedRow(row.row, row.row, row.order, row.fee) for row in rows]
+        again += [f"{row.order.replaces} (as {where})" for row, where in repeats.found(checked)]
+    if again and not allow_repeats:
+        raise _pays_again(parent, again)
     if not count:
         if gone.number:
             raise UsageError(f"batch {parent.id}: {gone}; nothing was stored")
@@ -62,9 +76,12 @@ def retry(
             columns=[*(name for name in parent.columns if name != "replaces"), "replaces"],
             count=count,
             actor=actor,
-            note=None,
-            now=runtime.clock.now(),
+            note=f"{number_of(len(again), 'repeated payment')} allowed by {actor}"
+            if again
+            else None,
+            now=now,
             child_of=parent.id,
+            looked=None if allow_repeats else repeats.looked,
         )
     except IntegrityError:
         raise _by_another(parent) from None
@@ -98,6 +115,16 @@ def _unchanged(rows: Iterator[NewRow], content_hash: str, parent: Batch) -> Iter
         yield row
     if content.hexdigest() != content_hash:
         raise _by_another(parent)
+
+
+def _pays_again(parent: Batch, again: Sequence[str]) -> FileRefused:
+    more = f" and {len(again) - NAMED_MAX:,} more" if len(again) > NAMED_MAX else ""
+    return FileRefused(
+        f"batch {parent.id}: {number_of(len(again), 'failed line')} would pay the same beneficiary"
+        f" and amount as another payout: {', '.join(again[:NAMED_MAX])}{more}; nothing was stored."
+        f" If both are meant: paybatch retry {parent.id} --allow-repeats, which is recorded; if"
+        f" not, submit a file without these lines: paybatch results {parent.id} --failed -o FILE"
+    )
 
 
 def _by_another(parent: Batch) -> FileRefused:

@@ -28,6 +28,7 @@ TESTED_BY = {
     "batches/cells.py": "batches/test_quick_csv.py",
     "batches/checked.py": "batches/test_screening.py",
     "batches/command.py": "batches/test_cli.py",
+    "batches/comparison.py": "batches/test_duplicates.py",
     "batches/dispatch.py": "batches/test_run.py",
     "batches/health.py": "batches/test_cli_health.py",
     "batches/key_change.py": "batches/test_cli_keys.py",

@@ -15,6 +15,7 @@ from workers.errors import BrokerUnreachable
 from workers.queues import queue_of
 from workers.record.batches import BatchBook, NewRow
 from workers.record.due import Due, Message
+from workers.record.fingerprints import Looked
 from workers.record.model import Actor, ContentHash, Order
 from workers.record.money import Currency, Money
 from workers.runtime import settings_of
@@ -125,7 +126,12 @@ def settings(folder: Path, *, base_url: str = "http://127.0.0.1:9/api", **change
 
 
 def stored(
-    book: BatchBook, orders: Iterable[Order], *, now: datetime, provider: str = "payelata"
+    book: BatchBook,
+    orders: Iterable[Order],
+    *,
+    now: datetime,
+    provider: str = "payelata",
+    looked: Looked | None = None,
 ) -> str:
     """A batch of drafts of these orders; its id."""
     content = ContentHash()
@@ -144,6 +150,7 @@ def stored(
         actor=MAKER,
         note=None,
         now=now,
+        looked=looked,
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from batches.checks import AccountRules, RowChecker
 from batches.faults import Fault
-from batches.history import History
+from batches.history import History, left_out
 from batches.loading import Limits, open_sheet
 from batches.repeats import Repeats
 from tests.batches.test_dry_run import shop
@@ -247,6 +247,15 @@ def repeated(folder: Path, rows: Iterable[Mapping[str, str]], *stored: str) -> l
         return repeats.among(rows_of(csv_of(folder, *rows)))
 
 
+def left_out_of_its_batch(folder: Path) -> list[Fault]:
+    with recorded(folder) as record:
+        put(record, State.PAID, "OLD-1")
+        batch_id = record.batches.latest(1)[0].id
+        rows = rows_of(csv_of(folder, ROW, {**ROW, "reference_id": "OLD-1"}))
+        outside = History(record.batches).outside(rows, batch_id)
+        return as_the_page_names_them(record, [left_out(row, batch_id) for row in outside])
+
+
 def replaced_twice(folder: Path) -> list[Fault]:
     with recorded(folder) as record:
         put(record, State.FAILED, "OLD-1")
@@ -312,6 +321,9 @@ NAMED: Mapping[str, Callable[[Path], list[Fault]]] = {
     "`replaces`: a payout that the account does not have": unknown_to_the_record,
     "at ETpay, `fields.rut`: `111111112`": at_etpay(**{"fields.rut": "111111112"}),
     "`service`: empty, at a provider that does not list its services": without_a_list,
+    "a row that was `repeated` when its file was stored, with --allow-repeats now": (
+        left_out_of_its_batch
+    ),
     "an account that is asked beforehand": asked_beforehand,
     "at ETpay, `description`: `wages, May`": at_etpay(description="wages, May"),
 }

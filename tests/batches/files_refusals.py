@@ -222,6 +222,16 @@ def used_meanwhile(folder: Path) -> str:
         return said(lambda: approval.store(plan, preflight, MAKER))
 
 
+def paid_meanwhile(folder: Path) -> str:
+    with desk(folder) as (preflight, checked):
+        same = {"amount": "5.00", "fields.account": "5500998877"}
+        plan = checked(usd_row(1, **same))
+        other = checked({**usd_row(2, **same), "reference_id": "OLD-1"}, name="other.csv")
+        batch_id = approval.store(other, preflight, MAKER)
+        told = said(lambda: approval.store(plan, preflight, MAKER))
+        return told.replace(batch_id, "Q8GQSVM")
+
+
 def not_covered(folder: Path) -> str:
     with desk(folder, "--balance", "USD=1.00") as (_, checked):
         return said(checked(usd_row(1)).refuse_uncovered)
@@ -232,7 +242,7 @@ def noted(folder: Path) -> str:
         preflight.options = replace(preflight.options, allow_repeats=True)
         same = {"amount": "5.00", "fields.account": "5500998877"}
         plan = checked(usd_row(1, **same), usd_row(2, **same))
-        plan = replace(plan, parents=("7KXW2MN", "Q8GQSVM"))
+        plan = replace(plan, parents=("7KXW2MN", "Q8GQSVM"), rows=4)
         return str(preflight.book.get(approval.store(plan, preflight, MAKER)).note)
 
 
@@ -340,6 +350,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "the same rows as a batch that waits": stored_twice(approve=False),
     "the same rows as a batch that is approved": stored_twice(approve=True),
     "somebody else stored one of its rows a moment ago": used_meanwhile,
+    "somebody else stored a payment of the same beneficiary and amount a moment ago": (
+        paid_meanwhile
+    ),
     "what is recorded with a batch": noted,
     # Many
     "the screen, of 1,204 rows with one fault": grouped,

@@ -94,6 +94,31 @@ def test_the_same_beneficiary_and_amount_is_told_and_allowed_by_a_person_who_is_
         assert off.json["repeats"] == 0
 
 
+def test_rows_that_were_left_out_of_a_stored_file_are_told_again_and_recorded(
+    tmp_path: Path,
+) -> None:
+    with provided(tmp_path) as (world, _):
+        rows = [same(1), usd_row(2), usd_row(3, amount="1.234"), same(4)]
+        world.write(rows)
+        only = ("p.csv", "--valid-rows-only")
+        before = world.paybatch("check", *only, "--json").json
+        batch_id = world.paybatch("submit", *only, "--json").json["batch_id"]
+        note = world.one("SELECT note FROM batches WHERE id = ?", batch_id)
+        assert note.startswith("2 rows of the file left out for their faults by ")
+        assert note in world.paybatch("status", batch_id).out
+        after = world.paybatch("check", *only, "--errors", "left.csv", "--json").json
+        assert (after["batch_id"], after["payable"]) == (batch_id, 2)
+        told = [(fault["line"], fault["kind"]) for fault in after["faults"]]
+        assert told == [(fault["line"], fault["kind"]) for fault in before["faults"]]
+        assert told == [(4, "too_many_decimals"), (5, "repeated")]
+        assert [row["reference_id"] for row in world.read("left.csv")] == ["T-0003", "T-0004"]
+        # Nothing stands against that row any more, but it is in no batch.
+        allowed = world.paybatch("check", *only, "--allow-repeats", "--json").json
+        [_, fault] = allowed["faults"]
+        assert (fault["line"], fault["kind"], allowed["payable"]) == (5, "left_out", 2)
+        assert f"batch {batch_id}" in fault["expected"]
+
+
 def test_no_account_number_is_kept_in_the_clear_to_find_repeats_by(tmp_path: Path) -> None:
     with provided(tmp_path) as (world, _):
         world.write([same(1)])

@@ -84,7 +84,9 @@ def test_one_invoice_whose_release_is_not_found_does_not_stop_the_account(tmp_pa
 def test_low_balance_with_unreleased_payouts_ends_the_run(tmp_path: Path) -> None:
     with provided(tmp_path) as (world, provider):
         # Fewer failures in a row than open the breaker: that would be waited for, and is not meant.
-        world.write([usd_row(1, "process:drop*6"), *(usd_row(row, "process:drop*2") for row in (2, 3))])
+        world.write(
+            [usd_row(1, "process:drop*6"), *(usd_row(row, "process:drop*2") for row in (2, 3))]
+        )
         with world.start("run", "p.csv", "--yes") as running:
             running.until(lambda: world.count("created") == 3)
             provider.control("POST", "balances", USD="1.00")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,8 @@ def test_nothing_but_a_final_failure_is_paid_again(runtime: Runtime, state: Stat
 
 
 def test_what_failed_since_is_retried_beside_what_is_retried_already(runtime: Runtime) -> None:
-    parent = approved(runtime, order(reference_id="A"), order(reference_id="B"))
+    other = order(reference_id="B", amount=Money(700, USD))
+    parent = approved(runtime, order(reference_id="A"), other)
     fail(runtime, parent, 1)
     retry(parent, runtime, ANN)
     fail(runtime, parent, 2)
@@ -144,7 +146,7 @@ def test_a_retry_that_was_cancelled_once_it_was_tried_leaves_the_lines_to_the_ne
 
 
 def test_many_retries_at_once_store_one_batch(runtime: Runtime, tmp_path: Path) -> None:
-    parent = approved(runtime, *(order() for _ in range(20)))
+    parent = approved(runtime, *(order(amount=Money(n, USD)) for n in range(1, 21)))
     fail(runtime, parent, *range(1, 21))
     others = [Runtime.open(settings(tmp_path, approvals=2)) for _ in range(4)]
     told = together([lambda o=other: retry(parent, o, ANN) for other in others])
@@ -153,6 +155,25 @@ def test_many_retries_at_once_store_one_batch(runtime: Runtime, tmp_path: Path) 
     assert all(isinstance(one, FileRefused | NothingLeft) for one in refused), told
     for other in (*others, runtime):
         other.close()
+
+
+def test_a_retry_of_what_another_file_has_paid_meanwhile_needs_consent_which_is_recorded(
+    runtime: Runtime,
+) -> None:
+    given = [order(reference_id=f"R{n}", fields={"account": f"00{n}"}) for n in (1, 2, 3)]
+    parent = approved(runtime, *given)
+    fail(runtime, parent, 1, 2)
+    approved(runtime, replace(given[1], reference_id="X2"))
+    with pytest.raises(FileRefused, match=r"1 failed line would pay .*: R2 \(as payout X2 of"):
+        retry(parent, runtime, ANN)
+    assert len(BatchBook(runtime.store).latest(9)) == 2
+    child = retry(parent, runtime, ANN, allow_repeats=True)
+    assert [one.replaces for one in orders_of(runtime, child)] == ["R1", "R2"]
+    [allowed] = [
+        deed for deed in History(runtime.database).of(child.id) if deed.action == Action.ALLOWED
+    ]
+    assert (allowed.actor, allowed.note) == (ANN, f"1 repeated payment allowed by {ANN}")
+    runtime.close()
 
 
 def purged(runtime: Runtime, batch_id: str, *, rows: Sequence[int] = ()) -> None:

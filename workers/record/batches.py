@@ -28,12 +28,13 @@ from sqlalchemy import (
     update,
 )
 
-from workers.errors import AccountFault, ApprovalRefused, StaleState
+from workers.errors import AccountFault, ApprovalRefused, FileRefused, StaleState
 from workers.record import history, replacements
 from workers.record.answers import Answers, paged
 from workers.record.canonicals import READ, Canonicals
 from workers.record.database import TEXTS
 from workers.record.drafts import Drafts, NewRow, NewRows, store_drafts
+from workers.record.fingerprints import Again, Looked
 from workers.record.history import Action, Deed
 from workers.record.keybook import writing
 from workers.record.model import Actor, ContentHash
@@ -112,12 +113,15 @@ class BatchBook(Answers):
         now: datetime,
         child_of: str | None = None,
         mapping: Mapping[str, str] | None = None,
+        looked: Looked | None = None,
     ) -> str:
         """Store a batch of drafts, all or nothing.
 
         Args:
             note: what was overridden; it goes into the history as allowed.
             child_of: the batch whose lines these correct or pay again.
+            looked: where its rows were looked for: none may be paid by a batch that was stored
+                meanwhile; None: they may be paid again.
 
         Returns:
             The batch's id.
@@ -125,7 +129,8 @@ class BatchBook(Answers):
         Raises:
             sqlalchemy.exc.IntegrityError: the same content, or one of the reference ids, was
                 stored meanwhile.
-            FileRefused: a line that it pays again is paid by another payout as well.
+            FileRefused: a line that it pays again is paid by another payout as well, or a batch
+                that was stored meanwhile pays somebody the same.
         """
         batch_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         with self.database.write() as connection:
@@ -149,7 +154,11 @@ class BatchBook(Answers):
                 )
             )
             _note_stored(connection, batch_id, Deed(now, Action.STORED, actor, note))
-            store_drafts(connection, drafts, vault, batch_id=batch_id, now=now)
+            prints = store_drafts(connection, drafts, vault, batch_id=batch_id, now=now)
+            if looked is not None:
+                again = prints.again(self.database, connection, batch_id, looked)
+                if again is not None:
+                    raise _paid_meanwhile(file_name, again)
             if drafts.replacing:
                 replacements.check(connection, batch_id)
             if drafts.replacing or child_of is not None:
@@ -210,6 +219,12 @@ class BatchBook(Answers):
             found: dict[str, Row[Any]] = {}
             found |= {row.replaces: row for row in rows}
         return found
+
+    def since(self, since: datetime) -> frozenset[str]:
+        """The batches that were stored since then."""
+        with self.database.read() as connection:
+            asked = select(batches.c.id).where(batches.c.made_at >= since)
+            return frozenset(connection.execute(asked).scalars())
 
     def any_since(self, since: datetime) -> bool:
         """Whether any payout was stored since then, which it was with its batch."""
@@ -421,6 +436,14 @@ class BatchBook(Answers):
                     " approvals = 2 somebody else approves it"
                 )
         history.write(connection, batch_id, Deed(now, Action.APPROVED, actor))
+
+
+def _paid_meanwhile(file_name: str, again: Again) -> FileRefused:
+    return FileRefused(
+        f"{file_name}: row {again.row} pays the same beneficiary and amount as payout"
+        f" {again.reference_id} of batch {again.batch_id}, which was stored a moment ago; nothing"
+        " was stored: run the command again, it then names every such row"
+    )
 
 
 def _note_stored(connection: Connection, batch_id: str, deed: Deed) -> None:

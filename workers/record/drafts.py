@@ -151,8 +151,8 @@ class Drafts:
 
 def store_drafts(
     connection: Connection, drafts: Drafts, vault: Vault, *, batch_id: str, now: datetime
-) -> None:
-    """Store the rows inside the transaction that stores their batch.
+) -> Collected:
+    """Store the rows inside the transaction that stores their batch; their fingerprints.
 
     Raises:
         sqlalchemy.exc.IntegrityError: one of the reference ids was stored meanwhile.
@@ -163,6 +163,7 @@ def store_drafts(
     chunks = ([*first, *_noted(chunk, prints)] for chunk in drafts.closed_by(vault))
     store_many(connection, payouts, [*same, *OWN], chunks)
     prints.store(connection, batch_id)
+    return prints
 
 
 def _noted(chunk: Chunk, prints: Collected) -> Chunk:

@@ -7,11 +7,21 @@ every change of its payout; here a batch's are stored once, sorted, and nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from workers.record.bulk import Chunk, Same, store_many
 from workers.record.database import TEXTS, Database
@@ -19,6 +29,8 @@ from workers.record.status import FINAL, State
 from workers.record.tables import batches, fingerprints, payouts
 
 _CHUNK_ROWS = 20_000
+# The lock of whoever looks for repeats among what was stored meanwhile.
+_STORING = 0x70620005
 # Whom nobody has paid may be paid.
 _UNPAID = sorted(FINAL - {State.PAID})
 
@@ -29,6 +41,21 @@ class Found(NamedTuple):
     fingerprint: int | None
     batch_id: str
     row: int
+
+
+class Looked(NamedTuple):
+    """Where a batch's rows were looked for before it is stored: in the batches since then."""
+
+    since: datetime
+    batches: Collection[str]
+
+
+class Again(NamedTuple):
+    """A row of a batch that is being stored, and the payout that pays the same already."""
+
+    row: int
+    reference_id: str
+    batch_id: str
 
 
 class Collected:
@@ -54,6 +81,27 @@ class Collected:
         names = ("fingerprint", "batch_id", "row")
         store_many(connection, fingerprints, names, self._sorted(batch_id))
 
+    def again(
+        self, database: Database, connection: Connection, batch_id: str, looked: Looked
+    ) -> Again | None:
+        """A row that a batch which was stored meanwhile pays too; inside the transaction that
+        stores them, which lets no other be stored until it ends.
+        """
+        if not database.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(_STORING)))
+        since = batches.c.made_at >= looked.since
+        asked = select(batches.c.id).where(since, batches.c.id != batch_id)
+        unseen = set(connection.execute(asked).scalars()).difference(looked.batches)
+        for first in range(0, self._number if unseen else 0, _CHUNK_ROWS):
+            some = slice(first, min(first + _CHUNK_ROWS, self._number))
+            row_of = dict(
+                zip(self._fingerprints[some].tolist(), self._rows[some].tolist(), strict=True)
+            )
+            told = _stored(database, connection, list(row_of), batches.c.id.in_(unseen))
+            for fingerprint, (reference_id, other) in told.items():
+                return Again(row_of[fingerprint], reference_id, other)
+        return None
+
     def _sorted(self, batch_id: str) -> Iterator[Chunk]:
         found, rows = self._fingerprints[: self._number], self._rows[: self._number]
         order = found.argsort()
@@ -66,24 +114,32 @@ def repeats(database: Database, asked: Sequence[int], since: datetime) -> Mappin
     """The latest payout of each fingerprint, in a batch stored since then, that was or may be paid:
     its reference id.
     """
-    told: dict[int, str] = {}
     if not asked:
-        return told
+        return {}
     with database.read() as connection:
         # However many are asked for, and whatever the planner knows of a table that has just grown.
         database.find_by_key(connection)
-        rows = connection.execute(
-            select(fingerprints, batches.c.made_at)
-            .join_from(fingerprints, batches, batches.c.id == fingerprints.c.batch_id)
-            .where(database.among(fingerprints.c.fingerprint), batches.c.made_at >= since),
-            {TEXTS: json.dumps(asked)},
-        ).all()
-        by_batch: dict[str, dict[int, int]] = {}
-        for row in sorted(rows, key=lambda row: row.made_at):
-            by_batch.setdefault(row.batch_id, {})[row.row] = row.fingerprint
-        for batch_id, found in by_batch.items():
-            for row in _paid(database, connection, batch_id, list(found)):
-                told[found[row.row]] = row.reference_id
+        told = _stored(database, connection, asked, batches.c.made_at >= since)
+    return {fingerprint: reference_id for fingerprint, (reference_id, _) in told.items()}
+
+
+def _stored(
+    database: Database, connection: Connection, asked: Sequence[int], among: ColumnElement[bool]
+) -> Mapping[int, tuple[str, str]]:
+    """The latest payout of each fingerprint in some batches: its reference id and its batch."""
+    told: dict[int, tuple[str, str]] = {}
+    rows = connection.execute(
+        select(fingerprints, batches.c.made_at)
+        .join_from(fingerprints, batches, batches.c.id == fingerprints.c.batch_id)
+        .where(database.among(fingerprints.c.fingerprint), among),
+        {TEXTS: json.dumps(asked)},
+    ).all()
+    by_batch: dict[str, dict[int, int]] = {}
+    for row in sorted(rows, key=lambda row: row.made_at):
+        by_batch.setdefault(row.batch_id, {})[row.row] = row.fingerprint
+    for batch_id, found in by_batch.items():
+        for row in _paid(database, connection, batch_id, list(found)):
+            told[found[row.row]] = (row.reference_id, batch_id)
     return told
 
 
@@ -96,6 +152,8 @@ def _paid(
             payouts.c.batch_id == batch_id,
             database.among(payouts.c.row),
             payouts.c.state.not_in(_UNPAID),
+            # Without any field there is nothing that tells one beneficiary from another.
+            payouts.c.beneficiary != "",
         )
         .order_by(payouts.c.row),
         {TEXTS: json.dumps(rows)},

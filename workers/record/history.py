@@ -5,16 +5,18 @@ Who made a batch is decided from here, and from nothing that can be overwritten.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, text
+from sqlalchemy import Connection, Row, and_, insert, select, text, update
 
 from workers.record.database import Database
 from workers.record.model import Actor
+from workers.record.status import State
 from workers.record.tables import batch_events, batches, payouts
 
 
@@ -40,6 +42,10 @@ class Action(StrEnum):
 # had its lines paid again has made that other batch, whose own history says so: of this one, and
 # of further batches that pay its lines once that one was turned down, it makes nobody a maker.
 MAKING = (Action.STORED, Action.EDITED)
+# Of these the whole note is what somebody said.
+_WORDS = (Action.REJECTED, Action.PAUSED, Action.RESUMED, Action.CANCELLED)
+# What was decided of which payout; words, and of whom, follow.
+_DECIDED = re.compile(rf".+? as (?:{'|'.join(State)})(?=[:,])", re.DOTALL)
 # As the index of reference ids says it, of the table under that name.
 OLD_TAKEN = "(old.state <> 'cancelled' OR old.attempts > 0)"
 
@@ -109,6 +115,23 @@ def parents(connection: Connection, batch_id: str) -> frozenset[str]:
     )
     found = {*connection.execute(child_of).scalars(), *connection.execute(replaced).scalars()}
     return frozenset(found - {batch_id})
+
+
+def forget_words(connection: Connection, batch_id: str) -> None:
+    """Keep of a batch's history what was decided, by whom and when, without anybody's own words."""
+    spoken = batch_events.c.action.in_([*_WORDS, Action.PROPOSED, Action.RESOLVED])
+    rows = connection.execute(
+        select(batch_events.c.id, batch_events.c.action, batch_events.c.note).where(
+            batch_events.c.batch_id == batch_id, spoken, batch_events.c.note.is_not(None)
+        )
+    ).all()
+    for row in rows:
+        decided = None if row.action in _WORDS else _DECIDED.match(row.note)
+        connection.execute(
+            update(batch_events)
+            .where(batch_events.c.id == row.id)
+            .values(note=decided[0] if decided else None)
+        )
 
 
 def last(connection: Connection, batch_id: str, action: Action) -> Deed | None:

@@ -133,6 +133,7 @@ class Retention:
             with self.database.write() as connection:
                 if not connection.execute(select(payouts.c.id).where(_left(batch_id))).first():
                     told = f"{note}: the beneficiaries' data was removed"
+                    history.forget_words(connection, batch_id)
                     self._note(connection, batch_id, Action.PURGED, actor, told)
                     _set_purged(connection, batch_id, self._clock.now())
                     return done

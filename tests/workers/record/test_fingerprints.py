@@ -8,15 +8,16 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from tests.worlds import order
+from tests.worlds import order, stored
+from workers.errors import FileRefused
 from workers.record import fingerprints
-from workers.record.fingerprints import Found, forget, repeats, replace
+from workers.record.fingerprints import Found, Looked, forget, repeats, replace
 from workers.record.money import Currency, Money
 from workers.record.status import Outcome, State, Step
 from workers.record.tables import fingerprints as table
 from workers.record.tables import payouts
 
-from .conftest import Record
+from .conftest import Record, together
 
 USD = Currency.of("USD")
 
@@ -67,6 +68,47 @@ def test_of_several_the_latest_that_may_be_paid_is_told(record: Record) -> None:
     record.answer(record.take(first), Step.CREATE, Outcome.REFUSED)
     assert told() is None
     assert {record.row(each).state for each in (first, failed, second)} == {State.FAILED}
+
+
+def test_of_batches_that_pay_the_same_at_the_same_time_one_is_stored(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_CHUNK_ROWS", 3)
+    others = [record.again() for _ in range(4)]
+    since = record.clock.now() - timedelta(days=1)
+    before = stored(record.batches, [order(amount=Money(1000, USD))], now=record.clock.now())
+    # All have looked, and have met nothing but what was there then.
+    looked = Looked(since, record.batches.since(since))
+    assert looked.batches == {before}
+
+    def store(one: Record) -> str:
+        # The last row pays the same in each.
+        amounts = [*(random.randrange(2000, 10**9) for _ in range(8)), 7]
+        orders = [order(amount=Money(each, USD)) for each in amounts]
+        return stored(one.batches, orders, now=record.clock.now(), looked=looked)
+
+    told = together([lambda one=one: store(one) for one in others])
+    [kept] = [one for one in told if isinstance(one, str)]
+    refused = [str(one) for one in told if isinstance(one, FileRefused)]
+    assert len(refused) == len(others) - 1, told
+    for each in refused:
+        assert "row 9 pays the same beneficiary and amount as payout" in each
+        assert f"of batch {kept}, which was stored a moment ago" in each
+    assert record.batches.since(since) == {before, kept}
+    # Whom the batch paid that was met was known, and who allows repeats is not kept from them.
+    for amount, where in ((1000, looked), (7, None)):
+        again = [order(amount=Money(amount, USD))]
+        assert stored(record.batches, again, now=record.clock.now(), looked=where)
+    for one in others:
+        one.close()
+
+
+def test_payouts_without_a_beneficiary_of_their_own_are_no_repeats(record: Record) -> None:
+    since = record.clock.now() - timedelta(days=1)
+    looked = Looked(since, frozenset())
+    for _ in range(2):
+        bare = [order(amount=Money(7, USD), fields={})]
+        assert stored(record.batches, bare, now=record.clock.now(), looked=looked)
 
 
 def test_a_payout_is_found_by_another_fingerprint_or_by_none(record: Record) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from tests.worlds import KEY, order, stored
 from workers.errors import VaultError
 from workers.record import retention
+from workers.record.history import Action, Deed, History, write
 from workers.record.model import Actor, Notice
 from workers.record.orders import order_of
 from workers.record.retention import Limits, Retention, Standing
@@ -141,6 +142,38 @@ def test_events_keep_what_happened_and_lose_the_words_behind_it(record: Record) 
     assert all(
         one.cause == old.cause.partition(":")[0] for one, old in zip(after, before, strict=True)
     )
+
+
+def test_the_history_keeps_what_was_decided_and_loses_the_words_behind_it(record: Record) -> None:
+    batch_id, ids = settled(record)
+    reference_id = record.row(ids[0]).reference_id
+    deeds = [
+        (Action.ALLOWED, "2 repeated payments allowed by ann"),
+        (Action.PAUSED, NAME),
+        (Action.RESUMED, f"{NAME} as paid: {NAME}"),
+        (Action.PROPOSED, f"{reference_id} as paid: {NAME}: called"),
+        (Action.RESOLVED, f"{reference_id} as paid, as bob proposed ({NAME}): {NAME}"),
+        (Action.RETRIED, "as batch 2345678"),
+    ]
+    with record.database.write() as connection:
+        for action, note in deeds:
+            deed = Deed(record.clock.now(), action, Actor("ann", "here"), note)
+            write(connection, batch_id, deed)
+    before = History(record.database).of(batch_id)
+    purge(record, batch_id)
+    after = History(record.database).of(batch_id)
+    kept = {deed.action: deed.note for deed in after if deed.action in dict(deeds)}
+    assert kept == {
+        Action.ALLOWED: "2 repeated payments allowed by ann",
+        Action.PAUSED: None,
+        Action.RESUMED: None,
+        Action.PROPOSED: f"{reference_id} as paid",
+        Action.RESOLVED: f"{reference_id} as paid",
+        Action.RETRIED: "as batch 2345678",
+    }
+    assert [(one.at, one.action, one.actor) for one in after[: len(before)]] == [
+        (one.at, one.action, one.actor) for one in before
+    ]
 
 
 def test_a_reference_id_of_what_was_purged_is_never_used_again(record: Record) -> None:
