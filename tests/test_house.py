@@ -41,7 +41,6 @@ TESTED_BY = {
     "batches/summary.py": "batches/test_cli.py",
     "workers/app.py": "batches/test_run.py",
     "workers/tasks.py": "batches/test_run.py",
-    "workers/worker_events.py": "test_compose.py",
     "workers/payment.py": "workers/test_crash_points.py",
     "workers/sweep.py": "workers/test_crash_points.py",
     "workers/runtime.py": "workers/test_crash_points.py",

@@ -26,7 +26,6 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from kombu.asynchronous import get_event_loop
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, redis, virtual
 from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -58,6 +57,8 @@ class QoS(virtual.QoS):
         self._ended, self._since = 0, monotonic()
         # Whether the loop was told that no more may be taken.
         self._is_full = False
+        # The loop of the worker that takes messages here; None: whoever does so needs no waking.
+        self.loop: Any = None
 
     def can_consume(self) -> bool:
         """Whether to ask for messages: not for each one, as long as some are left to begin."""
@@ -92,9 +93,8 @@ class QoS(virtual.QoS):
         self._ended += 1
         if self._is_full and self._is_low():
             self._is_full = False
-            loop = get_event_loop()
-            if loop is not None:
-                loop.call_soon(_nothing)  # type: ignore[no-untyped-call]  # kombu's own
+            if self.loop is not None:
+                self.loop.call_soon(_nothing)
 
     def _is_low(self) -> bool:
         return not self.prefetch_count or self._idle() + self._ahead // 4 > 0

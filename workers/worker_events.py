@@ -56,6 +56,9 @@ class AcksInPlace(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
         """Set the consumer to do so: to acknowledge is only to note it where any thread may."""
         channel = consumer.connection.default_channel
         if isinstance(channel, redis_broker.Channel) and not channel.ack_emulation:
+            # Each connection has a channel of its own. kombu knows a loop, too, but forgets it when
+            # a connection is lost.
+            channel.qos.loop = consumer.hub
             consumer.call_soon_ack = _here
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from kombu import Connection, Message, Queue
-from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from kombu.asynchronous import Hub
 from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
 
@@ -261,10 +261,10 @@ def test_some_more_are_taken_where_messages_end_quickly(
 def test_a_thread_that_ends_a_message_wakes_the_loop_once_more_are_wanted(
     end: Callable[[redis_broker.QoS, str], None],
 ) -> None:
-    loop, before = Hub(), get_event_loop()
-    set_event_loop(loop)
+    loop = Hub()
     try:
         qos = redis_broker.QoS(channel=None, prefetch_count=2)
+        qos.loop = loop
         qos.restore_at_shutdown = False
         for tag in "ab":
             assert qos.can_consume()
@@ -280,5 +280,4 @@ def test_a_thread_that_ends_a_message_wakes_the_loop_once_more_are_wanted(
         end(qos, "b")
         assert not loop._pop_ready()
     finally:
-        set_event_loop(before)
         loop.close()

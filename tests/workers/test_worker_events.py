@@ -1,0 +1,84 @@
+"""What a worker does otherwise than Celery, seen from outside: real workers on a real Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from celery import Celery
+from kombu import Queue
+
+from tests.batches.cli_world import ROOT, until
+from tests.workers.cluster_world import QUEUE, Cluster, clustered
+from tests.workers.held_tasks import BEGUN, GO, WOKEN
+
+
+class Held:
+    """A cluster with a worker whose tasks end when they are told to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        cluster.world.env["PYTHONPATH"] = str(ROOT)
+        self._cluster, self.redis = cluster, cluster.redis
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """A worker that takes messages."""
+        worker = self._cluster.start_worker("-I", "tests.workers.held_tasks", *options)
+        until(self.waiting)
+        return worker
+
+    def publish(self, number: int) -> None:
+        """So many of them."""
+        queue = Queue(QUEUE, routing_key=QUEUE)
+        with Celery(broker=self._cluster.url, set_as_current=False) as app:
+            for each in range(number):
+                app.send_task("held", (each,), queue=queue, ignore_result=True)
+
+    def let_go(self, number: int) -> None:
+        self.redis.rpush(GO, *range(number))
+
+    def begun(self) -> int:
+        return self.redis.llen(BEGUN)
+
+    def woken(self) -> int:
+        return int(self.redis.get(WOKEN) or 0)
+
+    def waiting(self) -> set[str]:
+        """The connections that wait for a message."""
+        clients = self.redis.client_list()
+        return {one["id"] for one in clients if one["cmd"] == "brpop"}
+
+
+@contextlib.contextmanager
+def holding(folder: Path) -> Iterator[Held]:
+    with clustered(folder) as cluster:
+        yield Held(cluster)
+
+
+def test_a_worker_whose_connections_were_lost_is_woken_by_its_threads_as_before(
+    tmp_path: Path,
+) -> None:
+    with holding(tmp_path) as held:
+        held.start("-c", "2")
+
+        def work() -> None:
+            """Until a thread has woken the loop: it may end before the loop has said it is full."""
+            woken = held.woken()
+
+            def wakes() -> bool:
+                before = held.begun()
+                held.publish(4)
+                held.let_go(4)
+                until(lambda: held.begun() == before + 4)
+                return held.woken() > woken
+
+            until(wakes)
+
+        work()
+        for _ in range(2):
+            before = held.waiting()
+            for each in before:
+                held.redis.client_kill_filter(_id=each)
+            until(lambda before=before: held.waiting() - before)
+            work()
