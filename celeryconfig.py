@@ -94,9 +94,10 @@ worker_hijack_root_logger = False
 imports = ("batches.tasks",) if _settings.schedules else ()
 
 beat_schedule = {
-    # Ticks that nobody took in time are worthless; the next one finds the same work. Between two of
-    # them polls heap up, which then keep what is to be sent from its turn: with half a second, a
-    # tenth of an account's calls were not made.
+    # Ticks that nobody took in time are worthless; the next one finds the same work. RabbitMQ
+    # throws them away; in Redis the latest are kept (`workers.redis_broker`). Between two of them
+    # polls heap up, which then keep what is to be sent from its turn: with half a second, a tenth
+    # of an account's calls were not made.
     "dispatch": {"task": "workers.tasks.dispatch", "schedule": 0.2, "options": {"expires": 5}},
     "sweep": {"task": "workers.tasks.sweep", "schedule": 2.0, "options": {"expires": 5}},
 }

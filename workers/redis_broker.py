@@ -1,4 +1,4 @@
-"""Redis as kombu speaks to it, with three things mended and three added.
+"""Redis as kombu speaks to it, with four things mended and three added.
 
 A closed channel says that it is closed. A worker acknowledges a message after its work, and by then
 its connection may have been closed and made anew. kombu 5.7.0 then fails with an AttributeError,
@@ -11,6 +11,9 @@ carry the command out. A client has no state but its pool of connections.
 
 What a worker has left when its connection closes is put back, if that can be done; else kombu would
 write it to a file in the temporary folder, for a person to put back. The table announces it again.
+
+Of beat's ticks only the latest are kept. In Redis no message goes by itself when its time is over,
+so without a worker they would fill it within hours, and then no worker can start.
 
 And the message is shown that is taken next; polls are taken before what is to be sent; and messages
 are taken some at a time: as many as there are idle threads, and, where payouts end quickly, as many
@@ -31,7 +34,7 @@ from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from workers.queues import polls_first
+from workers.queues import SWEEP, polls_first
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,10 @@ ALONE_S = 0.05
 # Taken ahead are as many as have ended in this time lately: no message waits longer for its thread
 # because another worker could have had it.
 AHEAD_S = 0.05
+# Ticks kept, of about 1 kB: two beats send eleven a second, so these are of a minute and a half,
+# and some of every kind. What an older one asks for, a later one does, too; and a worker that
+# starts has done with them in a second or two.
+TICKS_MAX = 1_000
 
 
 class QoS(virtual.QoS):
@@ -134,6 +141,19 @@ class Channel(redis.Channel):
         if client is None or client.connection_pool is not pool:
             client = self._client = super()._create_client()  # type: ignore[no-untyped-call]
         return client
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        """Put a message into its queue; into that of ticks, in the place of the oldest."""
+        if queue == SWEEP:
+            # Before, not after it: a Redis that is full takes nothing, and this makes room.
+            keep = ("ltrim", queue, 0, TICKS_MAX - 2)
+            batch = options.get("_publish_batch")
+            if batch is not None:
+                batch.add(*keep)
+            else:
+                with self.conn_or_acquire() as client:
+                    client.execute_command(*keep)
+        super()._put(queue, message, **options)  # type: ignore[no-untyped-call]  # kombu's own
 
     def _brpop_read(self, **options: Any) -> bool:
         """Deliver the message that was waited for, and what else may be taken of its queue."""

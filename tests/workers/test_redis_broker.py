@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -16,10 +17,11 @@ from kombu import Connection, Message, Queue
 from kombu.asynchronous import Hub
 from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
+from redis.exceptions import RedisError
 
 from tests.workers.cluster_world import redis_url
 from workers import redis_broker
-from workers.queues import queue_of
+from workers.queues import SWEEP, queue_of
 
 
 def fill(connection: Connection, name: str, bodies: Iterable[object]) -> None:
@@ -255,6 +257,46 @@ def test_some_more_are_taken_where_messages_end_quickly(
                 # None of them has ended: no more is asked for.
                 connection.drain_events(timeout=0.01)
         client.delete("quick")
+
+
+@pytest.mark.parametrize("number", [1, redis_broker.TICKS_MAX // 2 + 10])
+def test_of_ticks_that_nobody_takes_the_latest_are_kept_and_payouts_are_all_kept(
+    tmp_path: Path, number: int
+) -> None:
+    """One by one, or so many at a time."""
+    paid, asked = queue_of("a", to_send=True), queue_of("a", to_send=False)
+    queues, sent = (SWEEP, paid, asked), redis_broker.TICKS_MAX + 20
+    with opened(tmp_path) as (connection, client):
+        client.delete(*queues)
+        with connection.Producer() as producer:
+            for first in range(0, sent, number):
+                with producer.batch() if number > 1 else contextlib.nullcontext():
+                    for each in range(first, first + number):
+                        for queue in queues:
+                            producer.publish(each, routing_key=queue)
+        told = [json.loads(message)["body"] for message in client.lrange(SWEEP, 0, -1)]
+        assert [int(base64.b64decode(body)) for body in told] == [
+            *reversed(range(sent - redis_broker.TICKS_MAX, sent))
+        ]
+        assert (client.llen(paid), client.llen(asked)) == (sent, sent)
+        client.delete(*queues)
+
+
+def test_a_tick_makes_room_in_a_redis_that_is_full_of_them(tmp_path: Path) -> None:
+    with opened(tmp_path) as (connection, client), connection.Producer() as producer:
+        client.delete(SWEEP)
+        for _ in range(20):
+            client.lpush(SWEEP, *(["an old one" * 100] * redis_broker.TICKS_MAX))
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", client.info("memory")["used_memory"])
+        try:
+            with pytest.raises(RedisError, match="maxmemory"):
+                client.set("full", 1)
+            producer.publish(7, routing_key=SWEEP)
+        finally:
+            client.config_set("maxmemory", before)
+        assert client.llen(SWEEP) == redis_broker.TICKS_MAX
+        client.delete(SWEEP)
 
 
 @pytest.mark.parametrize("end", [redis_broker.QoS.ack, redis_broker.QoS.reject])

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.batches.cli_world import TIMEOUT_S, check_money, released, toml, until, usd_row
-from tests.workers.cluster_world import QUEUE, clustered, end
+from tests.workers.cluster_world import QUEUE, Cluster, clustered, end
 from workers.errors import DeveloperError
-from workers.queues import queue_of
+from workers.queues import SWEEP, queue_of
 from workers.record.database import Database
+from workers.redis_broker import TICKS_MAX
 from workers.simulator.payelata import read_flags, serve
 from workers.tasks import told_here
 
@@ -157,6 +158,21 @@ def test_while_the_broker_is_away_an_approved_batch_is_stored_and_announced_late
         cluster.start_beat()
         cluster.until_paid(batch)
         assert cluster.redis.llen(queue_of("main", to_send=True)) == 0
+
+
+def test_beats_without_a_worker_keep_the_latest_ticks_and_no_more(tmp_path: Path) -> None:
+    with clustered(tmp_path) as cluster:
+        cluster.redis.lpush(SWEEP, *(["an old one"] * 2 * TICKS_MAX))
+        cluster.start_beat()
+        until(lambda: cluster.redis.llen(SWEEP) == TICKS_MAX)
+        until(lambda: {"workers.tasks.dispatch", "workers.tasks.sweep"} <= set(ticks(cluster)))
+        assert cluster.redis.llen(SWEEP) == TICKS_MAX
+
+
+def ticks(cluster: Cluster) -> list[str]:
+    """What the latest ticks ask for, each."""
+    latest = cluster.redis.lrange(SWEEP, 0, 99)
+    return [json.loads(one)["headers"]["task"] for one in latest if one != b"an old one"]
 
 
 def test_on_rabbitmq_the_same_code_pays_each_line_once(tmp_path: Path, amqp_url: str) -> None:
