@@ -52,7 +52,9 @@ def _is_of_one(error: DBAPIError) -> bool:
 
 def is_away(error: DBAPIError) -> bool:
     """Whether the server is not there, or has ended the connection. SQLite is always there."""
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", "") is None
+    # What its driver refuses here, as a text with a NUL in it, has no code of the server's either.
+    says_nothing = isinstance(error, DATABASE_AWAY) and getattr(error.orig, "sqlstate", "") is None
+    return error.connection_invalidated or says_nothing
 
 
 class _Place(Generic[Asked]):

@@ -9,10 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from tests.batches.cli_world import until
+from tests.conftest_servers import PostgresServer
 from workers.errors import DeveloperError
 from workers.record import groups
+from workers.record.database import Database
 from workers.record.groups import GROUP_MAX, Groups
 
 S_MAX = 30
@@ -185,3 +189,39 @@ def test_whoever_is_interrupted_before_it_leads_hands_over(
             storing.together.take_part(2)
         assert other.result(S_MAX) == 6
     assert storing.groups[-1] == [3]
+
+
+@pytest.fixture
+def lent(postgres_server: PostgresServer) -> Iterator[Database]:
+    url = postgres_server.borrow()
+    database = Database(url, connections_max=1)
+    yield database
+    database.close()
+    postgres_server.give_back(url)
+
+
+@pytest.mark.parametrize(
+    ("statement", "given"),
+    [
+        ("SELECT :given", "a text with \0 in it"),
+        ("SELECT :given", object()),
+        ("SELECT * FROM payouts WHERE id = :given", "no number"),
+        ("SELECT * FROM no_table_of_ours WHERE id = :given", 1),
+        ("DO $$ BEGIN PERFORM :given; END $$", 1),
+    ],
+)
+def test_what_is_asked_wrongly_is_not_a_server_that_is_away(
+    lent: Database, statement: str, given: object
+) -> None:
+    with pytest.raises(DBAPIError) as refused, lent.read() as connection:
+        connection.execute(text(statement), {"given": given})
+    assert not groups.is_away(refused.value)
+
+
+def test_a_server_that_cannot_be_reached_or_ends_the_connection_is_away(lent: Database) -> None:
+    with pytest.raises(DBAPIError) as ended, lent.read() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+    assert groups.is_away(ended.value)
+    with pytest.raises(DBAPIError) as refused:
+        Database("postgresql+psycopg://127.0.0.1:1/none").now()
+    assert groups.is_away(refused.value)
