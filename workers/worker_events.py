@@ -41,10 +41,15 @@ class EventsInBulk(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery shi
         dispatcher.buffer_limit = EVENTS_MAX
         self._timer = consumer.timer.call_repeatedly(TELL_S, dispatcher.flush)
 
-    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the signature is Celery's
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def stop(self, consumer: Any) -> None:
+        """Have what has come, and what ends while the worker stops, told when its loop closes."""
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._timer = None
+        if consumer.event_dispatcher is not None:
+            consumer.event_dispatcher.on_send_buffered = consumer.on_send_event_buffered
+            consumer.on_send_event_buffered()
 
 
 class AcksInPlace(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types

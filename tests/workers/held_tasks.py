@@ -15,14 +15,14 @@ S_MAX = 60
 
 
 def _redis() -> Redis:
-    return Redis.from_url(app.conf.broker_url)
+    return Redis.from_url(app.conf.broker_url, socket_timeout=S_MAX)
 
 
 @app.task(name="held")
 def held(number: int) -> None:
     with _redis() as client:
         client.rpush(BEGUN, number)
-        assert client.blpop([GO], timeout=S_MAX)
+        assert client.blpop([GO], timeout=S_MAX // 2)
 
 
 def _woken() -> None:

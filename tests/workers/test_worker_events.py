@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from celery import Celery
 from kombu import Queue
 
-from tests.batches.cli_world import ROOT, until
+from tests.batches.cli_world import ROOT, TIMEOUT_S, until
 from tests.workers.cluster_world import QUEUE, Cluster, clustered
 from tests.workers.held_tasks import BEGUN, GO, WOKEN
 
@@ -36,7 +40,24 @@ class Held:
                 app.send_task("held", (each,), queue=queue, ignore_result=True)
 
     def let_go(self, number: int) -> None:
-        self.redis.rpush(GO, *range(number))
+        for each in range(number):
+            self.redis.rpush(GO, each)
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[Counter[str]]:
+        """How many events of each kind a listener like Flower hears of, as they come."""
+        kinds: Counter[str] = Counter()
+        count = {"*": lambda event: kinds.update([event["type"]])}
+        with Celery(broker=self._cluster.url, set_as_current=False) as app, app.connection() as to:
+            receiver = app.events.Receiver(to, handlers=count)
+            thread = threading.Thread(target=receiver.capture, kwargs={"wakeup": False})
+            thread.start()
+            try:
+                until(self.redis.pubsub_numpat)
+                yield kinds
+            finally:
+                receiver.should_stop = True
+                thread.join()
 
     def begun(self) -> int:
         return self.redis.llen(BEGUN)
@@ -82,3 +103,23 @@ def test_a_worker_whose_connections_were_lost_is_woken_by_its_threads_as_before(
                 held.redis.client_kill_filter(_id=each)
             until(lambda before=before: held.waiting() - before)
             work()
+
+
+@pytest.mark.parametrize("late", [3, 0])
+def test_what_ends_while_a_worker_stops_is_told_to_whoever_listens(
+    tmp_path: Path, late: int
+) -> None:
+    with holding(tmp_path) as held, held.heard() as kinds:
+        worker = held.start()
+        held.publish(6)
+        until(lambda: held.begun() == 6)
+        # Told by a worker that goes on, and a moment before it is told to stop.
+        held.let_go(1)
+        until(lambda: kinds["task-succeeded"] == 1)
+        held.let_go(5 - late)
+        until(lambda: held.redis.llen(GO) == 0)
+        worker.send_signal(signal.SIGTERM)
+        until(lambda: kinds["worker-offline"])
+        held.let_go(late)
+        assert worker.wait(TIMEOUT_S) == 0
+        until(lambda: kinds["task-succeeded"] == 6)
