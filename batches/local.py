@@ -164,7 +164,7 @@ class EmbeddedWorker:
             if self._sandbox is not None:
                 self._sandbox.keep_up()
             # A provider that hangs keeps its own account waiting, and no other.
-            sweep.sweep(self._runtime, self._tasks.broker, start=_in_background)
+            sweep.sweep(self._runtime, self._tasks.broker, start=sweep.in_background)
         else:
             sweep.announce(self._runtime, self._tasks.broker)
 
@@ -194,10 +194,6 @@ class EmbeddedWorker:
             self._failed.append(error)
         finally:
             self._ready.set()
-
-
-def _in_background(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="paybatch-probe", daemon=True).start()
 
 
 def follow(

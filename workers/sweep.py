@@ -7,8 +7,10 @@ and its worker decides.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -75,6 +77,22 @@ def at_once(work: Callable[[], None]) -> None:
     work()
 
 
+def in_background(work: Callable[[], None]) -> None:
+    """Begin it in a thread of its own, which nobody waits for."""
+    threading.Thread(target=work, name="paybatch-probe", daemon=True).start()
+
+
+@contextlib.contextmanager
+def unless_away() -> Iterator[None]:
+    """Go on without a broker that cannot be reached, and tell it in a line: what stays due is
+    announced the next time.
+    """
+    try:
+        yield
+    except BrokerUnreachable as error:
+        log.warning("broker unreachable", extra={"reason": error})
+
+
 def sweep(
     runtime: Runtime, broker: Broker, start: Callable[[Callable[[], None]], None] = at_once
 ) -> Swept:
@@ -96,12 +114,9 @@ def sweep(
             probed += 1
             start(partial(_probe_quietly, account, runtime))
     lost = announced = 0
-    try:
+    with unless_away():
         lost = take_back_lost(runtime, broker)
         announced = announce(runtime, broker)
-    except BrokerUnreachable as error:
-        # The next sweep announces what stays due; what needs no broker goes on.
-        log.warning("broker unreachable", extra={"reason": error})
     if expired or woken or lost or probed or carried:
         log.info(
             "sweep",

@@ -45,8 +45,6 @@ _lock = threading.Lock()
 _stopping = threading.Event()
 # How many threads this worker has for which accounts; empty: not a worker that shares any.
 _threads: dict[str, Any] = {}
-# When this process last began a tick of each kind, by the monotonic clock.
-_ticked: dict[str, float] = {}
 
 
 class _Request(Request):  # type: ignore[misc]  # Celery ships no types
@@ -100,32 +98,48 @@ def pay(payout_id: int) -> None:
     payment.pay(payout_id, runtime())
 
 
+def one_at_a_time(work: Callable[[], None]) -> Callable[[], None]:
+    """Have a tick do its work once at a time in this process, and not when it stops: however long
+    the work takes, its ticks keep one thread busy. Those that come meanwhile, as those that waited
+    for a worker to start, ask for what is being done.
+    """
+    under_way = threading.Lock()
+    began = -TICK_S_MIN
+
+    @functools.wraps(work)
+    def working() -> None:
+        nonlocal began
+        if _stopping.is_set() or not under_way.acquire(blocking=False):
+            return
+        try:
+            now = time.monotonic()
+            if now - began >= TICK_S_MIN:
+                began = now
+                work()
+        finally:
+            under_way.release()
+
+    return working
+
+
 @app.task(name="workers.tasks.sweep", base=ById)
 @told_here
+@one_at_a_time
 def sweep() -> None:
     """Find what is due, lost or left by the dead; beat asks for it every few seconds."""
-    if _begins("sweep"):
-        record = runtime()
-        sweeping.sweep(record, broker)
-        record.book.tell_swept(record.clock.now(), every_s=TELL_S)
+    record = runtime()
+    # A provider that hangs keeps its own account waiting, and not the next sweep.
+    sweeping.sweep(record, broker, start=sweeping.in_background)
+    record.book.tell_swept(record.clock.now(), every_s=TELL_S)
 
 
 @app.task(name="workers.tasks.dispatch", base=ById)
 @told_here
+@one_at_a_time
 def dispatch() -> None:
     """Announce what is due; beat asks for it more often than for a sweep."""
-    if _begins("dispatch"):
+    with sweeping.unless_away():
         sweeping.announce(runtime(), broker)
-
-
-def _begins(tick: str) -> bool:
-    """Whether this tick is worth its work: not one of many that waited for a worker to start."""
-    now = time.monotonic()
-    with _lock:
-        worth = now - _ticked.get(tick, -TICK_S_MIN) >= TICK_S_MIN and not _stopping.is_set()
-        if worth:
-            _ticked[tick] = now
-    return worth
 
 
 class CeleryBroker:

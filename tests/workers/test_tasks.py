@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import signal
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from celery import Task
 
 from tests.batches.cli_world import TIMEOUT_S, check_money, released, toml, until, usd_row
 from tests.workers.cluster_world import QUEUE, Cluster, clustered, end
-from workers.errors import DeveloperError
+from tests.worlds import Post, approved, order, settings
+from workers import tasks
+from workers.errors import BrokerUnreachable, DeveloperError
 from workers.queues import SWEEP, queue_of
+from workers.record.batches import BatchBook
 from workers.record.database import Database
 from workers.redis_broker import TICKS_MAX
+from workers.runtime import Runtime
 from workers.simulator.payelata import read_flags, serve
 from workers.tasks import told_here
 
@@ -173,6 +185,99 @@ def ticks(cluster: Cluster) -> list[str]:
     """What the latest ticks ask for, each."""
     latest = cluster.redis.lrange(SWEEP, 0, 99)
     return [json.loads(one)["headers"]["task"] for one in latest if one != b"an old one"]
+
+
+@pytest.fixture
+def lent(tmp_path: Path) -> Iterator[Runtime]:
+    """What this process's tasks work with: a record with a payout that is due."""
+    runtime = Runtime.open(settings(tmp_path))
+    approved(BatchBook(runtime.store), [order()], now=runtime.clock.now())
+    tasks.use(runtime)
+    yield runtime
+    tasks.use(None)
+    runtime.close()
+
+
+@pytest.mark.parametrize("tick", [tasks.sweep, tasks.dispatch])
+def test_however_long_a_tick_takes_the_next_ones_keep_no_thread(
+    tick: Task, lent: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "TICK_S_MIN", 0)
+    monkeypatch.setattr(tasks, "broker", Post())
+    waiting = [threading.Thread(target=tick.run) for _ in range(4)]
+    with contextlib.closing(sqlite3.connect(lent.settings.database_url[10:])) as other:
+        # Until this is undone, nobody stores anything.
+        other.execute("BEGIN IMMEDIATE")
+        for each in waiting:
+            each.start()
+        until(lambda: [each.is_alive() for each in waiting].count(True) == 1)
+        other.rollback()
+    for each in waiting:
+        each.join()
+    assert len(tasks.broker.take()) == 1
+    # Whoever comes after it does its work again.
+    lent.due.forget_announcements()
+    tick.run()
+    assert len(tasks.broker.take()) == 1
+
+
+def test_a_sweep_does_not_wait_for_a_provider_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "TICK_S_MIN", 0)
+    monkeypatch.setattr(tasks, "broker", Post())
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as hanging:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}/api"
+        runtime = Runtime.open(settings(tmp_path, base_url=url))
+        tasks.use(runtime)
+        # Long enough ago to be probed now.
+        then = runtime.clock.now() - timedelta(hours=1)
+        runtime.book.pause("main", "fault", "the key was refused", then)
+        # Before any answer: there is none.
+        tasks.sweep.run()
+        [probe] = [each for each in threading.enumerate() if each.name == "paybatch-probe"]
+        hanging.settimeout(TIMEOUT_S)
+        hanging.accept()[0].close()
+    probe.join()
+    tasks.use(None)
+    runtime.close()
+
+
+def test_ticks_that_come_together_do_their_work_once(lent: Runtime) -> None:
+    done: list[int] = []
+
+    @tasks.one_at_a_time
+    def work() -> None:
+        done.append(1)
+
+    for _ in range(3):
+        work()
+    assert len(done) == 1
+    until(lambda: work() or len(done) == 2)
+    tasks.stop()
+    monotonic = time.monotonic()
+    until(lambda: work() or time.monotonic() - monotonic > 2 * tasks.TICK_S_MIN)
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize("tick", [tasks.sweep, tasks.dispatch])
+def test_a_broker_that_is_away_is_told_in_a_line(
+    tick: Task,
+    lent: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    post = Post()
+    post.away = BrokerUnreachable("nobody is there")
+    monkeypatch.setattr(tasks, "TICK_S_MIN", 0)
+    monkeypatch.setattr(tasks, "broker", post)
+    tick.run()
+    [record] = [one for one in caplog.records if one.levelname != "INFO"]
+    assert (record.levelname, record.message) == ("WARNING", "broker unreachable")
+    assert record.exc_info is None
+    post.away = None
+    tick.run()
+    assert len(post.take()) == 1
 
 
 def test_on_rabbitmq_the_same_code_pays_each_line_once(tmp_path: Path, amqp_url: str) -> None:
