@@ -120,6 +120,8 @@ class Channel(redis.Channel):
     """A channel that can be used, or says why not."""
 
     queue_order_strategy = f"{__name__}:PollsFirst"
+    # Whether more messages than the one that was waited for may be taken at a time.
+    takes_more = True
     _puts_back = True
     _alone_until = 0.0
 
@@ -158,6 +160,8 @@ class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> bool:
         """Deliver the message that was waited for, and what else may be taken of its queue."""
         super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu's own
+        if not self.takes_more:
+            return True
         if isinstance(self.qos, QoS):
             self.qos.look_ahead()
         # Unless there is no limit, which says nothing of threads.

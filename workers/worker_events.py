@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import bootsteps
+from celery.concurrency.solo import TaskPool as InTheLoop
 from celery.worker.consumer.connection import Connection
 from celery.worker.consumer.events import Events
 
@@ -60,7 +61,12 @@ class AcksInPlace(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ship
     def start(self, consumer: Any) -> None:
         """Set the consumer to do so: to acknowledge is only to note it where any thread may."""
         channel = consumer.connection.default_channel
-        if isinstance(channel, redis_broker.Channel) and not channel.ack_emulation:
+        if not isinstance(channel, redis_broker.Channel):
+            return
+        # A pool that works in the loop itself has done with a message when it was taken: with many
+        # taken at once, heartbeats and what is asked of the worker would wait for all of them.
+        channel.takes_more = not isinstance(consumer.pool, InTheLoop)
+        if not channel.ack_emulation:
             # Each connection has a channel of its own. kombu knows a loop, too, but forgets it when
             # a connection is lost.
             channel.qos.loop = consumer.hub

@@ -123,3 +123,14 @@ def test_what_ends_while_a_worker_stops_is_told_to_whoever_listens(
         held.let_go(late)
         assert worker.wait(TIMEOUT_S) == 0
         until(lambda: kinds["task-succeeded"] == 6)
+
+
+def test_a_worker_that_works_in_its_loop_takes_one_message_at_a_time(tmp_path: Path) -> None:
+    with holding(tmp_path) as held:
+        held.start("-P", "solo", "-c", "8")
+        held.publish(6)
+        for begun in range(1, 7):
+            until(lambda begun=begun: held.begun() == begun)
+            # What it has not begun waits for whoever is free.
+            assert held.redis.llen(QUEUE) == 6 - begun
+            held.let_go(1)
