@@ -7,6 +7,8 @@ here looks at the clock or at an inbox.
 from __future__ import annotations
 
 import functools
+import os
+import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, time
@@ -214,21 +216,53 @@ def problems_between(values: Mapping[str, Any]) -> list[str]:
     schedules = [each for each in listed if isinstance(each, Mapping)]
     problems = []
     names: set[Any] = set()
-    inboxes: dict[Any, Any] = {}
+    inboxes: dict[object, tuple[int, str, Any]] = {}
     for at, each in enumerate(schedules):
         where, name = f"schedules.{at}", each.get("name")
         if name is not None and name in names:
             problems.append(f"{where}.name: {name!r} is the name of another schedule already")
         names.add(name)
-        inbox = str(each.get("inbox", f"none of {at}")).rstrip("/")
-        if inbox in inboxes:
-            problems.append(
-                f"{where}.inbox: is the inbox of schedule {inboxes[inbox]!r} already; a file can"
-                " only be in one schedule's"
-            )
-        inboxes.setdefault(inbox, name)
+        inbox = each.get("inbox")
+        # A disk is asked only where there is something to compare: it may be a slow one.
+        if isinstance(inbox, str) and len(schedules) > 1:
+            known = inboxes.setdefault(_identity(inbox), (at, inbox, name))
+            if known[0] != at:
+                problems.append(f"{where}.inbox: {_shared(inbox, *known[1:])}")
         problems += _references(where, each, values)
     return problems
+
+
+def _shared(inbox: str, other: str, schedule: object) -> str:
+    """That two schedules have one inbox, in a sentence."""
+    told = f"is the inbox of schedule {schedule!r} already"
+    if inbox != other:
+        told = f"{shown(inbox)!r} {told}, which calls it {shown(other)!r}"
+    return f"{told}; a file can only be in one schedule's"
+
+
+def _identity(inbox: str) -> object:
+    """What all spellings of one inbox have in common.
+
+    Of a folder: which one the disk has there, whatever links lead to it; while it is not there, its
+    whole path. Of an address: all but its password, its host in small letters.
+    """
+    scheme, found, rest = inbox.partition("://")
+    if not found or scheme.lower() in ("file", "local"):
+        try:
+            path = os.path.realpath(rest if found else inbox)
+        except ValueError:
+            # No folder can have such a name.
+            return inbox
+        try:
+            there = os.stat(path)
+        except OSError:
+            return path
+        return there.st_dev, there.st_ino
+    host, _, path = rest.partition("/")
+    user, _, host = host.rpartition("@")
+    # Another user may see other folders under the same path.
+    whole = (scheme.lower(), user.partition(":")[0], host.lower())
+    return *whole, posixpath.normpath(f"/{path.lstrip('/')}")
 
 
 def _references(where: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:

@@ -106,6 +106,47 @@ def test_all_wrong_values_are_told_at_once_beside_those_of_other_settings(tmp_pa
     ]
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    ["./inbox", "inbox/", "x/../inbox", "{folder}/inbox", "file://{folder}/inbox", "{folder}/link"],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_one_folder_is_the_inbox_of_one_schedule_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str, there: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("inbox")
+    if there:
+        (tmp_path / "inbox").mkdir()
+    other = spelled.format(folder=tmp_path)
+    [told] = problems(tmp_path, toml(GOOD, {**GOOD, "name": "weekly", "inbox": other}))
+    assert told == (
+        f"schedules.1.inbox: {other!r} is the inbox of schedule 'nightly' already, which calls it"
+        " 'inbox'; a file can only be in one schedule's"
+    )
+
+
+def test_one_address_is_the_inbox_of_one_schedule_and_no_password_is_told(tmp_path: Path) -> None:
+    first = {**GOOD, "inbox": "sftp://us:hunter2@host/in"}
+    for other in ("sftp://us@HOST/in/", "sftp://us:hunter3@host//x/../in"):
+        [told] = problems(tmp_path, toml(first, {**GOOD, "name": "weekly", "inbox": other}))
+        assert "is the inbox of schedule 'nightly' already, which calls it 'sftp://host/in'" in told
+        assert "hunter" not in told
+
+
+@pytest.mark.parametrize(
+    "inbox", ["inbox2", "INBOX", "x/inbox", "sftp://us@host/in", "sftp://them@host/in", "a\0b"]
+)
+def test_inboxes_that_may_be_two_are_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inbox: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inbox").mkdir()
+    others = [{**GOOD, "name": "remote", "inbox": "sftp://host/in"}]
+    others.append({**GOOD, "name": "weekly", "inbox": inbox})
+    assert len(loaded(tmp_path, toml(GOOD, *others)).schedules) == 3
+
+
 def test_nobody_approves_automatically_where_two_people_are_needed(tmp_path: Path) -> None:
     automatic = {**GOOD, "approval": "automatic"}
     assert loaded(tmp_path, toml(automatic)).schedules[0].approval == "automatic"
