@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import click
 
 from batches import local, screens
 from batches.command import json_option, load_settings, print_json, record
+from batches.intake import Working
 from batches.local import Opened
 from batches.people import Duty
+from batches.places import errors_path
 from batches.run import Paid, pay
 from batches.settlement import CLAIM_S, Settled, schedules_named, settle
 from batches.settlement_report import Reporter, gather, write_report
@@ -24,7 +27,7 @@ from workers.record.batches import Batch, BatchBook
 from workers.record.runs import File, Run, RunBook
 from workers.record.status import FINAL, State
 from workers.runtime import Runtime
-from workers.schedules import Schedule
+from workers.schedules import Schedule, shown
 from workers.standing import Standing, standings
 from workers.words import number_of
 
@@ -63,7 +66,8 @@ def settle_(name: str | None, day: str | None, as_json: bool) -> int:
     local.log_to_file(local.home(settings), settings.log_format)
     with local.open_runtime(settings) as opened:
         chosen = schedules_named(name, opened.runtime)
-        looks = [_look(schedule, opened, wanted) for schedule in chosen]
+        working = partial(screens.working, quiet=as_json)
+        looks = [_look(schedule, opened, wanted, working) for schedule in chosen]
         codes = [code for one in looks for code in _codes(one)]
         paid: dict[str, Sequence[_Paid]] = {}
         if settings.embedded:
@@ -91,20 +95,20 @@ class _Paid:
     paid: Paid
 
 
-def _look(schedule: Schedule, opened: Opened, day: date | None) -> Settled:
+def _look(schedule: Schedule, opened: Opened, day: date | None, working: Working) -> Settled:
     """Look once; again where a worker that may be dead has it, or a file was too young to be taken:
     a cron job does not come back soon.
     """
     clock = opened.runtime.clock
-    settled = settle(schedule, opened.runtime, day)
+    settled = settle(schedule, opened.runtime, day, working)
     until = clock.monotonic() + CLAIM_S + WAIT_S
     while settled.busy and clock.monotonic() < until and not clock.stopping:
         clock.sleep(WAIT_S)
-        settled = settle(schedule, opened.runtime, day)
+        settled = settle(schedule, opened.runtime, day, working)
     if not settled.unripe:
         return settled
     clock.sleep(schedule.quiet_s + WAIT_S)
-    again = settle(schedule, opened.runtime)
+    again = settle(schedule, opened.runtime, working=working)
     files = {file.id: file for one in (settled, again) for file in one.files}
     return replace(again, runs=again.runs or settled.runs, files=list(files.values()))
 
@@ -166,7 +170,7 @@ def _show(looks: Sequence[Settled], paid: Mapping[str, Sequence[_Paid]]) -> None
             new = " new" if done or one.files else ""
             screens.say(f"Schedule {one.schedule.name}: nothing{new} is due.")
         for file in one.files:
-            screens.say(f"  {_said(file)}")
+            screens.say(f"  {_said(file, one.schedule)}")
         for each in done:
             counts = screens.counts_of(each.paid.summary.counts)
             batch = f"batch {each.file.batch_id}"
@@ -182,10 +186,19 @@ def _show(looks: Sequence[Settled], paid: Mapping[str, Sequence[_Paid]]) -> None
         screens.say(f"Reports: {', '.join(folders)}")
 
 
-def _said(file: File) -> str:
+def _said(file: File, schedule: Schedule) -> str:
     batch = f" (batch {file.batch_id})" if file.batch_id else ""
     reason = f": {file.reason}" if file.reason else ""
-    return f"{file.name}: {_FATES[file.fate]}{batch}{reason}"
+    left = ""
+    if file.rows_left_out:
+        number = number_of(file.rows_left_out, "row")
+        left = f"; left out, with faults: {number}, in {_errors(file, schedule)}"
+    return f"{file.name}: {_FATES[file.fate]}{batch}{reason}{left}"
+
+
+def _errors(file: File, schedule: Schedule) -> str:
+    """Where the rows are that were left out, as it may be shown."""
+    return f"{shown(schedule.inbox).rstrip('/')}/{errors_path(file)}"
 
 
 def _settled_json(one: Settled, paid: Sequence[_Paid]) -> dict[str, Any]:
@@ -203,6 +216,8 @@ def _settled_json(one: Settled, paid: Sequence[_Paid]) -> dict[str, Any]:
                 "waits_for": file.waits_for,
                 "reason": file.reason,
                 "place": file.place,
+                "left_out": file.rows_left_out,
+                "errors": _errors(file, one.schedule) if file.rows_left_out else None,
             }
             for file in one.files
         ],

@@ -14,9 +14,10 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from batches import approval, results
@@ -25,6 +26,7 @@ from batches.dispatch import dispatch
 from batches.faultbook import FaultBook
 from batches.folders import Entry, Folder
 from batches.loading import Limits
+from batches.places import ERRORS, FIRST_PLACE, PLACE_OF, REASON, cut, placed_name
 from batches.preflight import Options, Plan, Preflight
 from workers.errors import (
     AccountFault,
@@ -38,6 +40,7 @@ from workers.errors import (
     ProviderUnreachable,
 )
 from workers.record.batches import Batch, BatchBook
+from workers.record.history import Action, Deed, History
 from workers.record.model import Actor
 from workers.record.money import Money
 from workers.record.runs import File, Run, RunBook
@@ -47,14 +50,9 @@ from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
-# Where a file lies once its fate is known.
-PLACE_OF: Mapping[str, str] = {
-    "waiting": "waiting",
-    "approved": "done",
-    "refused": "refused",
-    "delivered_twice": "refused",
-    "rejected": "refused",
-}
+# What shows work that may take long: it is given its name and the number of rows, and is then told
+# how many are done.
+Working = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 # A remote file that is not here by then is tried again at the next look.
 FETCH_S_MAX = 600
 FAULTS_TOLD_MAX = 50
@@ -65,9 +63,13 @@ _ROOM_KEPT_S = 86_400
 # While so many rows are stored or sealed in one transaction, SQLite lets nobody renew a claim.
 _ROWS_QUICK = 20_000
 _LONG_S = 600
-# Leaves room for the date, the number and the endings of companions in a name of 255 bytes.
-_STEM_BYTES_MAX = 160
 _AUTOMATIC = ("automatic", "money")
+
+
+@contextlib.contextmanager
+def unseen(_what: str, _total: int | None) -> Iterator[Callable[[int], None]]:
+    """For work that nobody looks at."""
+    yield lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class Intake:
     runtime: Runtime
     book: RunBook
     inbox: Folder
+    working: Working = unseen
 
     # --- a file that lies in the inbox ---
 
@@ -95,7 +98,7 @@ class Intake:
         """
         bytes_max = self.runtime.settings.bytes_max
         with tempfile.TemporaryDirectory(prefix=_ROOM) as room:
-            path = Path(room) / _cut(entry.name)
+            path = Path(room) / cut(entry.name)
             if entry.bytes > bytes_max:
                 file = self._row(run, entry, content_hash="")
                 reason = f"has {entry.bytes:,} bytes, more than {bytes_max:,} (bytes_max)"
@@ -121,7 +124,7 @@ class Intake:
         if not self.schedule.control_totals:
             return None, ()
         beside = self.inbox.find(name + SUFFIX)
-        path = room / f"{_cut(name)}{SUFFIX}"
+        path = room / f"{cut(name)}{SUFFIX}"
         if beside is None or beside.bytes > BYTES_MAX:
             raise FileRefused(f"{name}{SUFFIX} is gone, or is too large for control totals")
         if self.inbox.fetch(beside, path, lambda: False) is None:
@@ -152,29 +155,31 @@ class Intake:
         )
         preflight = Preflight(self.runtime, options, self.runtime.clock.now())
         try:
-            plan = preflight.examine(path)
+            with self.working("Checking", None) as progress:
+                plan = preflight.examine(path, progress)
         except FileUnreadable as error:
             return self._refuse(file, str(error), path.parent)
         if plan.known_as is not None:
-            return self._known(file, plan.known_as, path.parent, late=late)
+            return self._known(file, plan.known_as, plan, late=late)
         if plan.faults:
             mark = preflight.mark(path)
-            self._put_faulty(file, plan, mark, "done" if plan.is_payable else "refused")
+            self._put_faulty(file, plan, mark, FIRST_PLACE if plan.is_payable else "refused")
         if not plan.is_payable:
             return self._refuse(file, _why_refused(plan), path.parent, plan.faults)
         return self._store(file, plan, preflight, late=late)
 
     def _store(self, file: File, plan: Plan, preflight: Preflight, *, late: bool) -> File | None:
-        file = self.book.note(file, fate="storing", plan_hash=plan.content_hash)
-        room = plan.path.parent
+        left_out = plan.rows - plan.valid
+        file = self.book.note(file, fate="storing", plan_hash=plan.content_hash, left_out=left_out)
         self._have_time(plan.valid)
         try:
-            batch_id = approval.store(plan, preflight, self._actor)
+            with self.working("Storing", plan.valid) as progress:
+                batch_id = approval.store(plan, preflight, self._actor, progress)
         except BatchExists as exists:
             batch = approval.find(exists.batch_id, preflight.book)
-            return self._known(file, batch, room, late=late)
+            return self._known(file, batch, plan, late=late)
         except FileRefused as error:
-            return self._refuse(file, str(error), room)
+            return self._refuse(file, str(error), plan.path.parent)
         return self._stored(file, batch_id, late=late)
 
     def _have_time(self, rows: int) -> None:
@@ -205,11 +210,12 @@ class Intake:
         batch = approval.find(batch_id, batches)
         return batches.turned_down(batch.content_hash, batch.file_hash)
 
-    def _known(self, file: File, batch: Batch, room: Path, *, late: bool) -> File:
+    def _known(self, file: File, batch: Batch, plan: Plan, *, late: bool) -> File:
         """A file whose content is stored: by us, and a crash kept us from noting it; or twice."""
         if batch.made_by == self.schedule.actor and self.book.owner(batch.id) is None:
+            file = self.book.note(file, left_out=plan.rows - batch.rows)
             return self._stored(file, batch.id, late=late)
-        return self._twin(file, batch.id, room)
+        return self._twin(file, batch.id, plan.path.parent)
 
     def _twin(self, file: File, batch_id: str, room: Path) -> File:
         reason = f"was delivered twice: its content is batch {batch_id} already; nothing was paid"
@@ -235,20 +241,22 @@ class Intake:
         twin_of: str | None = None,
     ) -> File:
         """Put the reason beside where the file goes, note it, and move the file there."""
-        text = room / "reason.txt"
-        text.write_text(
-            "\n".join(_lines(reason, faults or FaultBook())), encoding="utf-8", errors="replace"
-        )
-        self.inbox.put(text, f"refused/{placed_name(file)}.reason.txt", private=True)
+        self._put_reason(file, _lines(reason, faults or FaultBook()), room)
         log.warning("file refused", extra={"schedule": file.schedule, "reason": fate})
         file = self.book.note(file, fate=fate, reason=reason, twin_of=twin_of)
         return self.place(file)
 
+    def _put_reason(self, file: File, lines: Sequence[str], room: Path) -> None:
+        text = room / "reason.txt"
+        text.write_text("\n".join([*lines, ""]), encoding="utf-8", errors="replace")
+        self.inbox.put(text, f"refused/{placed_name(file)}{REASON}", private=True)
+
     def _put_faulty(self, file: File, plan: Plan, mark: str, place: str) -> None:
-        """Have the rows that are left out, with reasons, beside where the file goes."""
+        """Have the rows that are left out, with reasons, where the file goes or will be met."""
         out = plan.path.parent / "errors.csv"
-        results.write_faulty(plan, Limits.of(self.runtime.settings), mark, out)
-        self.inbox.put(out, f"{place}/{placed_name(file)}.errors.csv", private=True)
+        with self.working("Writing", plan.rows) as progress:
+            results.write_faulty(plan, Limits.of(self.runtime.settings), mark, out, progress)
+        self.inbox.put(out, f"{place}/{placed_name(file)}{ERRORS}", private=True)
 
     # --- a file that is stored ---
 
@@ -260,9 +268,11 @@ class Intake:
         if not waits or file.batch_id is None or not run.takes(self.runtime.clock.now()):
             return file
         batch = BatchBook(self.runtime.store).get(file.batch_id)
-        self._have_time(batch.rows if batch is not None else 0)
+        rows = batch.rows if batch is not None else 0
+        self._have_time(rows)
         try:
-            approval.approve(file.batch_id, self.runtime, self._actor)
+            with self.working("Approving", rows) as progress:
+                approval.approve(file.batch_id, self.runtime, self._actor, progress)
         except (AccountFault, ProviderUnreachable) as error:
             return self._waits(file, "money", str(error))
         except BatchBusy as error:
@@ -325,23 +335,49 @@ class Intake:
         return self._stored(file, batch.id, late=False)
 
     def place(self, file: File) -> File:
-        """Move a file to where its fate belongs; done already, nothing happens."""
+        """Move a file, and what lies beside it, to where its fate belongs; done already, nothing
+        happens. The place is noted last, so what a crash leaves half moved is moved by the next.
+        """
         wanted = PLACE_OF.get(file.fate)
         if wanted is None or file.place in (wanted, "gone"):
             return file
+        if file.fate == "rejected":
+            self._tell_turned_down(file)
         in_inbox = file.place == "inbox"
         source = file.name if in_inbox else f"{file.place}/{placed_name(file)}"
         moved = self.inbox.move(
             source, f"{wanted}/{placed_name(file)}", file.stamp if in_inbox else None
         )
         if moved == "moved":
-            if self.schedule.control_totals:
-                self.inbox.move(source + SUFFIX, f"{wanted}/{placed_name(file)}{SUFFIX}", None)
+            self._bring_companions(file, source, wanted)
             return self.book.note(file, place=wanted)
         why = "was not there any more" if moved == "absent" else "was replaced by another file"
         log.warning("file not moved", extra={"schedule": file.schedule, "reason": why})
         told = f"{file.reason or file.fate}; the file itself {why} when it was to be moved"
         return self.book.note(file, place="gone", reason=told)
+
+    def _bring_companions(self, file: File, source: str, wanted: str) -> None:
+        """Have what lay beside a file, or waited for it, where it lies now."""
+        moves_on = file.place != "inbox"
+        target = f"{wanted}/{placed_name(file)}"
+        if self.schedule.control_totals or moves_on:
+            self.inbox.move(source + SUFFIX, target + SUFFIX, None)
+        if file.left_out or moves_on:
+            # Those of files that were stored before revision 0014 may lie in any of them.
+            for place in (FIRST_PLACE, *sorted({*PLACE_OF.values()} - {FIRST_PLACE})):
+                if place != wanted:
+                    lies = f"{place}/{placed_name(file)}{ERRORS}"
+                    self.inbox.move(lies, target + ERRORS, None)
+
+    def _tell_turned_down(self, file: File) -> None:
+        """Have a text in `refused/` that says who turned the batch down, when and why."""
+        batch = BatchBook(self.runtime.store).get(file.batch_id or "")
+        if batch is None:
+            return
+        action = Action.REJECTED if batch.decision == "rejected" else Action.CANCELLED
+        deed = History(self.runtime.database).last(batch.id, action)
+        with tempfile.TemporaryDirectory(prefix=_ROOM) as room:
+            self._put_reason(file, _lines_of_decision(file, batch, deed), Path(room))
 
 
 def forget_rooms(now: datetime) -> int:
@@ -357,23 +393,6 @@ def forget_rooms(now: datetime) -> int:
                 shutil.rmtree(room)
                 forgotten += 1
     return forgotten
-
-
-def placed_name(file: File) -> str:
-    """A file's name once it was moved: like its own, and no other file's ever."""
-    return _placed(file.name, file.business_date, file.id)
-
-
-def _placed(name: str, day: date, number: int) -> str:
-    path = Path(_cut(name))
-    return f"{path.stem}.{day}-{number}{path.suffix}"
-
-
-def _cut(name: str) -> str:
-    """The name with a stem that leaves room; its suffix says what kind of file it is."""
-    path = Path(name)
-    stem = path.stem.encode(errors="surrogateescape")[:_STEM_BYTES_MAX]
-    return f"{stem.decode(errors='ignore') or 'file'}{path.suffix[:20]}"
 
 
 def _why_refused(plan: Plan) -> str:
@@ -395,4 +414,26 @@ def _lines(reason: str, faults: FaultBook) -> Sequence[str]:
         lines.append(f"... and {len(faults) - FAULTS_TOLD_MAX:,} more.")
     if faults:
         lines.append("The .errors.csv beside this text has all faulty rows, to be corrected.")
-    return [*lines, ""]
+    return lines
+
+
+def _lines_of_decision(file: File, batch: Batch, deed: Deed | None) -> Sequence[str]:
+    """The same for a file whose batch a person turned down."""
+    by = deed.actor.name if deed else batch.decided_by
+    at = deed.at if deed else batch.decided_at
+    lines = [
+        f"{file.name} was stored as batch {batch.id}, which was {batch.decision}"
+        + (f" by {by}" if by else "")
+        + (f" at {at:%Y-%m-%d %H:%M:%S} UTC." if at else "."),
+        # As it was typed, but on one line.
+        f"The reason given: {' '.join(deed.note.split())}"
+        if deed and deed.note
+        else "No reason was given.",
+        "Nothing of it was paid."
+        if batch.decision == "rejected"
+        else f"What became of its payouts: paybatch status {batch.id}",
+    ]
+    if file.rows_left_out:
+        number = number_of(file.rows_left_out, "row")
+        lines.append(f"The .errors.csv beside this text has what was left out of it: {number}.")
+    return [*lines, "The file may be delivered again; it then waits for a person."]

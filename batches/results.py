@@ -127,7 +127,13 @@ def write_failed(
     return write_table(out, header, rows, private=True)
 
 
-def write_faulty(plan: Plan, limits: Limits, mark: str, out: Path) -> int:
+def write_faulty(
+    plan: Plan,
+    limits: Limits,
+    mark: str,
+    out: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
     """Write the rows that have faults as they were given, each with what is wrong with it.
 
     The columns are the input's own, so it is read with the mapping that the input was read with.
@@ -135,6 +141,7 @@ def write_faulty(plan: Plan, limits: Limits, mark: str, out: Path) -> int:
 
     Args:
         mark: by which the batch of the other rows is known, when it is stored.
+        progress: told the number of rows gone through so far.
 
     Returns:
         The number of rows.
@@ -143,12 +150,15 @@ def write_faulty(plan: Plan, limits: Limits, mark: str, out: Path) -> int:
     def faulty() -> Iterator[list[str]]:
         found = by_line(plan.faults)
         line, faults = next(found, (0, []))
+        done = 0
         for chunk in open_sheet(plan.path, limits, plan.options.mapping).chunks():
             cells = chunk.frame.itertuples(index=False, name=None)
             for at, row in zip(chunk.lines, cells, strict=True):
                 if at == line:
                     yield [*row, str(line), "; ".join(map(_reason, faults)), mark]
                     line, faults = next(found, (0, []))
+            done += len(chunk.lines)
+            progress(done)
 
     header = [*_theirs(plan.columns, plan.options.mapping), *FAULT_COLUMNS]
     return write_table(out, header, faulty(), private=True)

@@ -15,7 +15,8 @@ from datetime import date, datetime, timedelta
 
 from batches.control_totals import SUFFIX
 from batches.folders import Entry, open_folder
-from batches.intake import PLACE_OF, Intake, forget_rooms
+from batches.intake import Intake, Working, forget_rooms, unseen
+from batches.places import PLACE_OF
 from batches.settlement_report import Reporter
 from workers import calendars
 from workers.errors import (
@@ -69,11 +70,14 @@ def schedules_named(name: str | None, runtime: Runtime) -> Sequence[Schedule]:
     return found
 
 
-def settle(schedule: Schedule, runtime: Runtime, day: date | None = None) -> Settled:
+def settle(
+    schedule: Schedule, runtime: Runtime, day: date | None = None, working: Working = unseen
+) -> Settled:
     """Do what is due of a schedule now; safe to be asked for at any time, by anybody.
 
     Args:
         day: make the run of this business date too, whatever was missed of it.
+        working: shows a person the work that takes long.
 
     Raises:
         UsageError: that date is no business date, or its time has not come.
@@ -86,7 +90,7 @@ def settle(schedule: Schedule, runtime: Runtime, day: date | None = None) -> Set
         return Settled(schedule=schedule, busy=True)
     with _kept(book, schedule.name, runtime):
         try:
-            return _Settlement(schedule, runtime, book).made(since, day)
+            return _Settlement(schedule, runtime, book, working).made(since, day)
         except StaleState:
             # This process slept for so long that another one has carried on.
             return Settled(schedule=schedule, busy=True)
@@ -122,6 +126,7 @@ class _Settlement:
     schedule: Schedule
     runtime: Runtime
     book: RunBook
+    working: Working
     files: dict[int, File] = field(default_factory=dict)
     unripe: int = 0
 
@@ -247,6 +252,7 @@ class _Settlement:
             runtime=self.runtime,
             book=self.book,
             inbox=open_folder(self.schedule.inbox),
+            working=self.working,
         )
 
     def _carry_on(self, intake: Intake) -> None:

@@ -108,6 +108,11 @@ class Report:
     # So many failures and held payouts of each batch are told of.
     lines_max: int
 
+    @property
+    def left_out(self) -> int:
+        """The rows with faults that are not in the files' batches."""
+        return sum(each.file.rows_left_out for each in self.files)
+
     def age_s(self, since: datetime) -> int:
         """Whole seconds since then."""
         return max(0, int((self.written_at - since).total_seconds()))

@@ -114,6 +114,10 @@ def _about(body: ET.Element, report: Report) -> None:
         ET.SubElement(body, "p").text = "It was made later than it was due."
     if run.problem:
         ET.SubElement(body, "p", {"class": "trouble"}).text = run.problem
+    if report.left_out:
+        rows = number_of(report.left_out, "row")
+        told = f"Left out because of faults, and not paid: {rows}; see Files, and the .errors.csv"
+        ET.SubElement(body, "p", {"class": "trouble"}).text = f"{told} beside each."
     if report.missing:
         lines = number_of(report.missing, "stored line")
         told = f"{lines} cannot be found any more: deleted by somebody."
@@ -147,14 +151,15 @@ def _files(body: ET.Element, report: Report) -> None:
             _FATES[one.file.fate],
             one.file.batch_id or one.file.twin_of or "",
             f"{one.batch.rows:,}" if one.batch else "",
+            f"{one.file.rows_left_out:,}" if one.file.rows_left_out else "",
             _time(one.file.taken_at, zone),
             _place(one),
             one.file.reason or "",
         ]
         for one in report.files
     ]
-    heads = ["file", "became", "batch", "lines", "taken", "lies in", "why"]
-    _table(body, "Files", heads, rows, numbers=[3])
+    heads = ["file", "became", "batch", "lines", "left out", "taken", "lies in", "why"]
+    _table(body, "Files", heads, rows, numbers=[3, 4])
 
 
 def _place(one: FileLine) -> str:

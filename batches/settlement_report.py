@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batches.folders import open_folder
+from batches.places import errors_path
 from batches.reports import write_table
 from batches.settlement_facts import Act, FileLine, Line, OpenLine, Report, Total
 from batches.settlement_page import write_page
@@ -47,7 +48,7 @@ COLUMNS = (
     *("reference_id", "beneficiary", "by", "at", "age_s", "reason"),
 )
 
-SECTIONS = ("run", "in", "out", "fee", "failure", "held", "open", "file", "approval")
+SECTIONS = ("run", "in", "out", "fee", "failure", "held", "open", "file", "approval", "left_out")
 
 
 def gather(run: Run, schedule: Schedule | None, runtime: Runtime) -> Report:
@@ -239,6 +240,16 @@ def _cells_of_files(report: Report) -> Iterator[Mapping[str, object]]:
             "at": _iso(act.at),
             "reason": act.note,
         }
+    for each in report.files:
+        if each.file.rows_left_out:
+            yield {
+                "section": "left_out",
+                "count": each.file.rows_left_out,
+                "file": each.file.name,
+                "batch_id": each.file.batch_id or "",
+                "at": _iso(each.file.taken_at),
+                "reason": f"rows with faults, not stored: {errors_path(each.file)} in the inbox",
+            }
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -92,6 +95,69 @@ def test_its_facts_are_told_as_json(at_provider: tuple[World, Provider, Path]) -
     assert (run["business_date"], run["outcome"]) == (str(today()), "finished")
     [file] = one["files"]
     assert (file["name"], file["fate"], file["place"]) == ("a.csv", "approved", "done")
+
+
+def test_rows_that_are_left_out_are_told_on_the_screen_and_as_json(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        inbox = schedule(world, valid_rows_only="true")
+        given = [usd_row(1), usd_row(2, amount="x"), usd_row(3)]
+        world.write(given, "inbox/a.csv")
+        errors = f"inbox/done/a.{today()}-1.csv.errors.csv"
+        [line] = [each for each in settle(world).out.splitlines() if "a.csv" in each]
+        assert line == (
+            f"  a.csv: approved (batch {world.batch_id()}): approved by schedule nightly;"
+            f" left out, with faults: 1 row, in {errors}"
+        )
+        assert (world.folder / errors).is_file()
+        world.execute("UPDATE schedule_runs SET outcome = 'failed'")
+        world.write([usd_row(4), usd_row(5, amount="x")], "inbox/b.csv")
+        deliver(world, "c.csv", 7, 8)
+        [one] = settle(world, "--json").json["schedules"]
+        told = {file["name"]: (file["left_out"], file["errors"]) for file in one["files"]}
+        assert told == {
+            "b.csv": (1, f"inbox/done/b.{today()}-2.csv.errors.csv"),
+            "c.csv": (0, None),
+        }
+        assert len(list((inbox / "done").glob("*.errors.csv"))) == 2
+        facts = world.paybatch("report", "nightly", today(), "--json").json
+        assert [(each["file"], each["count"]) for each in facts["left_out"]] == [
+            ("a.csv", 1),
+            ("b.csv", 1),
+        ]
+
+
+WITH_A_TERMINAL = """
+import sys
+from rich.console import Console
+from batches import screens
+screens.err = Console(stderr=True, force_terminal=True)
+screens.BAR_AFTER_S = 0
+from batches.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_long_work_has_a_bar_on_a_terminal(tmp_path: Path, as_json: bool) -> None:
+    with provided(tmp_path) as (world, _):
+        schedule(world, approval='"person"')
+        deliver(world, "a.csv", 1, 3)
+        arguments = ["--schedule", "nightly", "--date", str(today())]
+        if as_json:
+            arguments.append("--json")
+        ended = subprocess.run(
+            [sys.executable, "-c", WITH_A_TERMINAL, "settle", *arguments],
+            cwd=world.folder,
+            env={"PATH": os.environ["PATH"], **world.env},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "waiting" in ended.stdout
+        for what in ("Checking", "Storing"):
+            assert (what in ended.stderr) is not as_json
 
 
 def test_a_refused_file_ends_with_3_and_missing_money_with_6(

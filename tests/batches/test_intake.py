@@ -365,7 +365,7 @@ def test_where_a_person_approves_the_file_waits_and_follows_the_decision(
         assert world.fates() == {"a.csv": "approved", "b.csv": "rejected"}
         assert world.lying("waiting") == []
         assert world.lying("done") == ["a.2026-03-02-1.csv"]
-        assert world.lying("refused") == ["b.2026-03-02-2.csv"]
+        assert world.lying("refused") == ["b.2026-03-02-2.csv", "b.2026-03-02-2.csv.reason.txt"]
         world.pay()
         assert sorted(world.paid()) == ["T-0001", "T-0002"]
         # Turned down, its content may come again.

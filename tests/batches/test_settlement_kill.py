@@ -171,6 +171,13 @@ def check(world: SettlementWorld, given: dict[str, bytes], day: date, first: int
         assert (world.inbox / file.place / stem).read_bytes() == given[file.name]
         if file.place == "refused":
             assert f"{stem}.reason.txt" in world.lying("refused")
+        with_errors = [
+            place
+            for place in ("done", "refused", "waiting")
+            if f"{stem}.errors.csv" in world.lying(place)
+        ]
+        assert with_errors == ([file.place] if file.name in ("c.csv", "d.csv") else [])
+        assert file.rows_left_out == (1 if file.name == "d.csv" else 0)
     world.pay()
     world.settle()
     paid = world.paid()
@@ -222,11 +229,14 @@ def test_a_worker_killed_while_a_file_follows_its_decision_leaves_it_to_the_next
     tmp_path: Path, decision: str
 ) -> None:
     every_day = "mon tue wed thu fri sat sun"
-    with settlement_world(tmp_path, approval="person", business_days=every_day) as world:
+    with settlement_world(
+        tmp_path, approval="person", valid_rows_only=True, business_days=every_day
+    ) as world:
         died, day = 0, MONDAY
         while True:
             number = 10 * (day - MONDAY).days
-            given = world.deliver("a.csv", rows(number, number + 1)).read_bytes()
+            partly = [*rows(number, number + 1), *rows(number + 2, number + 2, amount="x")]
+            given = world.deliver("a.csv", partly).read_bytes()
             world.clock.move_to(datetime.combine(day, time(2, 30), UTC))
             world.settle()
             batch_id = world.batch("a.csv", day).id
@@ -245,6 +255,9 @@ def test_a_worker_killed_while_a_file_follows_its_decision_leaves_it_to_the_next
             assert (world.inbox / file.place / name).read_bytes() == given
             assert file.place == ("done" if decision == "approved" else "refused")
             assert (world.lying(), world.lying("waiting")) == ([], [])
+            beside = {each.removeprefix(name) for each in world.lying(file.place) if name in each}
+            reason = {".reason.txt"} if decision == "rejected" else set()
+            assert beside == {"", ".errors.csv"} | reason
             day += timedelta(days=1)
         assert died > 4
         world.pay()

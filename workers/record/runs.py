@@ -72,6 +72,13 @@ class File:
     batch_id: str | None
     twin_of: str | None
     place: str
+    # Of what is stored, or was about to be; None: nobody noted it.
+    left_out: int | None
+
+    @property
+    def rows_left_out(self) -> int:
+        """The rows with faults that the file's batch does not have."""
+        return (self.left_out or 0) if self.batch_id else 0
 
 
 class RunBook:

@@ -109,6 +109,9 @@ schedule_files = Table(
     Column("twin_of", Text, ForeignKey("batches.id")),
     # Where it lies: moved, or still to be moved to where its fate belongs.
     Column("place", Text, nullable=False),
+    # Rows with faults that are not in its batch, noted before that is stored; NULL: nobody has
+    # come so far, or it was stored before revision 0014.
+    Column("left_out", Integer),
     ForeignKeyConstraint(
         ["schedule", "business_date"], ["schedule_runs.schedule", "schedule_runs.business_date"]
     ),
