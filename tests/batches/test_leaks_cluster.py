@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -181,18 +183,22 @@ def test_no_secret_of_a_whole_run_is_left_anywhere(cluster: Cluster) -> None:
             log = world.screens / "worker.0.err"
             until(lambda: b"task failed" in log.read_bytes())
             processes |= leaks.commands_of_processes()
-            until(lambda: b'"held": [{' in run.paybatch("status", batch_of(run), "--json").encode())
+            batch = batch_of(run)
+            settled = settle_a_night(run, given)
+            until(lambda: b'"held": [{' in run.paybatch("status", batch, "--json").encode())
             for what in ("active", "reserved", "conf", "report", "stats", "registered"):
                 run.program("celery", "-A", "workers.app", "inspect", what, codes=(0, 69))
             headers = {"Authorization": f"Bearer {METRICS_TOKEN}"}
             told["metrics"] = httpx.get(f"{url}/metrics", headers=headers).content
-            ask_the_rest(run, url)
+            ask_the_rest(run, url, batch)
         finally:
             receiver.kill()
             receiver.wait(TIMEOUT_S)
         told |= {"redis told": monitor.told, "redis kept": monitor.kept()}
     rows_ = {"rows": leaks.rows_of(world.env["PAYBATCH_DATABASE_URL"])}
     left = left_behind(world)
+    assert settled <= set(left)
+    assert b'"fate":"rejected"' in rows_["rows"]
     assert b"withheld" in left["worker.0.err"]
     assert b"workers.tasks.pay" in told["redis told"]
     # As it is told to Flower.
@@ -210,13 +216,54 @@ def test_no_secret_of_a_whole_run_is_left_anywhere(cluster: Cluster) -> None:
     leaks.check(shown, {DESCRIPTION, NOTE})
 
 
+NIGHTLY = """
+[[schedules]]
+name = "nightly"
+time = "00:00"
+time_zone = "UTC"
+business_days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+inbox = "inbox"
+account = "main"
+valid_rows_only = true
+allow_repeats = true
+quiet_s = 0
+"""
+
+
+def settle_a_night(run: Run, given: list[Row]) -> set[str]:
+    """Have a schedule take a file with a faulty row, which a person rejects, and one that has
+    nothing else; the names of the texts and reports that tell of it.
+
+    The workers have their settings by now, so nobody else takes the files.
+    """
+    folder = run.world.folder
+    settings = folder / "paybatch.toml"
+    settings.write_text(f"{settings.read_text()}{NIGHTLY}")
+    inbox = folder / "inbox"
+    inbox.mkdir()
+    night = [{**row, "reference_id": f"N-{at}"} for at, row in enumerate(given[:5])]
+    bad = {"amount": "4000 0000 0001 6628"}
+    run.world.write([{**night[0], **bad}, *night[1:]], "inbox/partly.csv")
+    run.world.write([{**row, **bad} for row in night], "inbox/faulty.csv")
+    today = datetime.now(UTC).date()
+    arguments = ("settle", "--schedule", "nightly", "--date", f"{today}")
+    told = json.loads(run.paybatch(*arguments, "--json", codes=(3,)))
+    [batch] = [one["batch_id"] for one in told["schedules"][0]["files"] if one["batch_id"]]
+    run.paybatch("reject", batch, "--reason", "the wrong month")
+    run.paybatch("settle")
+    errors = list((inbox / "refused").glob("*.errors.csv"))
+    assert [path.stat().st_mode & 0o777 for path in errors] == [0o600, 0o600]
+    reasons = {path.name for path in (inbox / "refused").glob("*.reason.txt")}
+    assert len(reasons) == 2
+    return reasons | {f"nightly.{today}.csv", f"nightly.{today}.html"}
+
+
 def batch_of(run: Run) -> str:
     return str(run.paybatch("status", "--json").split('"batch_id": "')[1].split('"')[0])
 
 
-def ask_the_rest(run: Run, url: str) -> None:
+def ask_the_rest(run: Run, url: str, batch: str) -> None:
     """Every other command that tells something."""
-    batch = batch_of(run)
     for suffix in ("csv", "parquet", "xlsx"):
         run.paybatch("results", batch, "-o", f"r.{suffix}")
     run.paybatch("results", batch, "--failed", "-o", "failed.csv")
