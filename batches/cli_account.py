@@ -111,11 +111,15 @@ def providers(markdown: bool, as_json: bool) -> int:
     return SettingsError.exit_code if broken else 0
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+# What comes after the provider's name is the simulator's own, `--help` too.
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("provider")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def simulator(provider: str, flags: tuple[str, ...]) -> int:
-    """Run the local stand-in of PROVIDER; `paybatch simulator PROVIDER --help` lists its faults."""
+    """Run the local stand-in of PROVIDER; `paybatch simulator PROVIDER --help` lists its faults.
+
+    PROVIDER is payelata, ecomcharge, echelon, ecart or etpay.
+    """
     return sandbox.run_simulator(provider, flags)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batches import screens
+from batches.sandbox import PROVIDERS
 from tests.batches.cli_world import World, check_money, provided, usd_row
 from tests.batches.example_world import SETTINGS, Examples, example
 from workers.pace import room_for
@@ -181,6 +182,15 @@ def test_simulator_flags_that_cannot_be_read_end_with_2(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert "nobody" in world.paybatch("simulator", "nobody", code=2).err
     assert "create" in world.paybatch("simulator", "payelata", "--fault", "x:y", code=2).err
+
+
+def test_help_on_simulators_names_them_and_each_has_its_own(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for flag in ("--help", "-h"):
+        told = " ".join(world.paybatch("simulator", flag).out.split())
+        assert "paybatch simulator [OPTIONS] PROVIDER" in told
+        assert f"PROVIDER is {', '.join(PROVIDERS[:-1])} or {PROVIDERS[-1]}." in told
+    assert "--find-delay" in world.paybatch("simulator", "payelata", "--help").out
 
 
 def test_an_account_without_a_balance_says_so_in_json_too(tmp_path: Path) -> None:
