@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from sqlalchemy.pool import QueuePool
 
 from tests.batches.cli_world import ROOT, until
 from tests.batches.example_world import EXAMPLES, check_answers
@@ -39,6 +40,7 @@ from tests.compose_world import (
 )
 from tests.worlds import KEY
 from workers import heartbeat
+from workers.record.database import Database
 from workers.runtime import settings_of
 from workers.settings import Settings
 
@@ -379,6 +381,19 @@ def test_a_worker_can_be_scaled() -> None:
     assert "container_name" not in SERVICES["worker"]
     assert "ports" not in SERVICES["worker"]
     assert SERVICES["beat"]["deploy"]["replicas"] == 2
+
+
+def test_a_worker_has_the_threads_that_its_accounts_ask_for() -> None:
+    command = SERVICES["worker"]["command"]
+    assert not [part for part in command if re.match("-c|--conc|--autosc|-O", part)]
+
+
+def test_the_database_has_connections_for_four_workers_at_their_most_and_two_others() -> None:
+    [given] = re.findall(r"max_connections=(\d+)", " ".join(SERVICES["postgres"]["command"]))
+    pool = Database("postgresql+psycopg://nobody@127.0.0.1/none").engine.pool
+    assert isinstance(pool, QueuePool)
+    # PostgreSQL keeps three for its superuser, and its image's health check takes one.
+    assert (4 + 2) * (pool.size() + pool._max_overflow) <= int(given) - 4
 
 
 def test_nothing_begins_before_the_schema_is_up_to_date() -> None:
