@@ -11,7 +11,14 @@ from typing import Self
 
 from benchmarks.contenders import Contender
 from benchmarks.figures import Measured
-from benchmarks.machine import Postgres, Processes, redis, simulator
+from benchmarks.machine import (
+    Postgres,
+    Processes,
+    postgres_programs,
+    redis,
+    redis_program,
+    simulator,
+)
 from benchmarks.world import Scenario, Watch, World
 
 # Settled so soon that one read is enough, and not at once, which would save it.
@@ -55,6 +62,9 @@ class Bench:
             where: the folder that PostgreSQL's data is to lie in; by default that for temporary
                 files.
         """
+        # Before anything is started.
+        postgres_programs()
+        redis_program()
         processes = Processes()
         with tempfile.TemporaryDirectory(dir=where, prefix="paybatch-bench-") as name:
             folder = Path(name)

@@ -43,6 +43,11 @@ class Contender(Protocol):
         ...
 
 
+def workers(processes: int) -> str:
+    """So many processes, as they are named."""
+    return f"{processes} worker{'s' * (processes > 1)}"
+
+
 # --- Paybatch ---
 
 
@@ -70,7 +75,15 @@ def submitted(world: World, env: Mapping[str, str]) -> str:
     own = {**os.environ, **env, "PAYBATCH_DISPATCH_WINDOW": "1"}
     if env["PAYBATCH_BROKER_URL"] != "memory://":
         own["PAYBATCH_BROKER_URL"] = f"{world.redis_url}/9"
-    done = subprocess.run(command, cwd=world.folder, env=own, capture_output=True, check=False)
+    # In a session of its own, as all that is started here.
+    done = subprocess.run(
+        command,
+        cwd=world.folder,
+        env=own,
+        capture_output=True,
+        check=False,
+        start_new_session=True,
+    )
     if done.returncode:
         raise SystemExit(f"submit ended with {done.returncode}:\n{done.stderr.decode()}")
     batch_id: str = json.loads(done.stdout)["batch_id"]
@@ -89,8 +102,7 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        told = ", webhooks" * self.webhooks
-        return f"Paybatch, {self.processes} worker{'s' * (self.processes > 1)}{told}"
+        return f"Paybatch, {workers(self.processes)}{', webhooks' * self.webhooks}"
 
     def pay(self, world: World, watch: Watch) -> Sequence[Life]:
         env = self.settings(world)
@@ -110,7 +122,7 @@ class Cluster:
         """Have the payouts stored and approved, and none of them announced."""
         submitted(world, env)
         world.postgres.execute("UPDATE payouts SET announced_until = NULL", world.database)
-        # As autovacuum does a minute later, and as is done for the rivals.
+        # As autovacuum does a minute later, and as is done for the rivals: see `rival_settings`.
         world.postgres.execute("VACUUM ANALYZE", world.database)
 
     def settings(self, world: World) -> Mapping[str, str]:
@@ -176,6 +188,7 @@ class Embedded:
 def rival_settings(world: World) -> Setup:
     """What a rival is told, with its tables made and filled."""
     payments.prepare(world.dsn, world.scenario.payouts)
+    world.postgres.execute("VACUUM ANALYZE", world.database)
     return Setup(
         dsn=world.dsn,
         redis_url=f"{world.redis_url}/1",
@@ -219,10 +232,13 @@ class Usual:
 
 @dataclass(frozen=True)
 class Dramatiq:
-    """Dramatiq on Redis, threads in two processes."""
+    """Dramatiq on Redis, threads in a few processes."""
 
-    name: str = "Dramatiq, 2 workers"
     processes: int = 2
+
+    @property
+    def name(self) -> str:
+        return f"Dramatiq, {workers(self.processes)}"
 
     def pay(self, world: World, watch: Watch) -> Sequence[Life]:
         env = rival_settings(world).environ()
@@ -241,10 +257,13 @@ class Dramatiq:
 
 @dataclass(frozen=True)
 class Procrastinate:
-    """Procrastinate, whose queue is PostgreSQL, asyncio in two processes."""
+    """Procrastinate, whose queue is PostgreSQL, asyncio in a few processes."""
 
-    name: str = "Procrastinate, 2 workers"
     processes: int = 2
+
+    @property
+    def name(self) -> str:
+        return f"Procrastinate, {workers(self.processes)}"
 
     def pay(self, world: World, watch: Watch) -> Sequence[Life]:
         env = {**rival_settings(world).environ(), "PYTHONPATH": str(ROOT)}
@@ -252,11 +271,12 @@ class Procrastinate:
         program: Command = [BIN / "procrastinate", "--app", f"{module}.app"]
         own = {**os.environ, **env}
         prepare: Command = [*program, "schema", "--apply"]
-        subprocess.run(prepare, cwd=ROOT, env=own, check=True, capture_output=True)
+        subprocess.run(
+            prepare, cwd=ROOT, env=own, check=True, capture_output=True, start_new_session=True
+        )
         concurrency = str(max(1, world.scenario.in_flight // self.processes))
         worker: Command = [
-            *program, "--verbose", "worker", "--concurrency", concurrency,
-            "--fetch-job-polling-interval", "1",
+            *program, "worker", "--concurrency", concurrency, "--fetch-job-polling-interval", "1",
         ]  # fmt: skip
         with (
             world.workers(worker, env, ready="Starting worker", count=self.processes),
@@ -311,6 +331,6 @@ CONTENDERS: Mapping[str, Callable[[int], Contender]] = {
     "bare-httpx-aiohttp": lambda _: Bare("httpx-aiohttp"),
     "bare-aiohttp": lambda _: Bare("aiohttp"),
     "bare-httpcore": lambda _: Bare("httpcore"),
-    "dramatiq": lambda processes: Dramatiq(processes=processes),
-    "procrastinate": lambda processes: Procrastinate(processes=processes),
+    "dramatiq": Dramatiq,
+    "procrastinate": Procrastinate,
 }

@@ -12,8 +12,8 @@ from benchmarks.machine import KINDS
 from benchmarks.world import Life, Scenario, Watch
 
 COLUMNS = (
-    "provider", "in flight", "who", "payouts/s", *(f"{kind} ms" for kind in KINDS), "calls",
-    "p50 ms", "p99 ms", "begun p50 ms", "begun p99 ms", "simulator", "others",
+    "provider", "in flight", "who", "payouts", "payouts/s", *(f"{kind} ms" for kind in KINDS),
+    "calls", "p50 ms", "p99 ms", "begun p50 ms", "begun p99 ms", "simulator", "others",
 )  # fmt: skip
 COLOURS = ("#1f5a8c", "#7fb0d6", "#c98b2d", "#b5443c", "#6f5aa8", "#c9c9c9")
 
@@ -24,6 +24,8 @@ class Measured:
 
     name: str
     scenario: Scenario
+    # How many were paid.
+    payouts: int
     per_s: float
     # Milliseconds of processor a payout, by kind of process.
     cpu_ms: Mapping[str, float]
@@ -47,6 +49,7 @@ class Measured:
         return cls(
             name=name,
             scenario=scenario,
+            payouts=len(lives),
             per_s=len(lives) / seconds,
             cpu_ms={kind: 1000 * used / len(lives) for kind, used in watch.cpu_s.items()},
             calls=watch.calls / len(lives),
@@ -68,7 +71,8 @@ class Measured:
         cpu = [f"{kind} {self.cpu_ms[kind]:.2f}" for kind in KINDS if kind in self.cpu_ms]
         return (
             f"{self.name}, {self.provider}, in flight {self.scenario.in_flight}:"
-            f" {_rate(self.per_s)}/s | CPU ms: {', '.join(cpu)} | calls {self.calls:.2f}"
+            f" {self.payouts:,} payouts, {_rate(self.per_s)}/s"
+            f" | CPU ms: {', '.join(cpu)} | calls {self.calls:.2f}"
             f" | dispatch to final p50 {self.p50:.0f} p99 {self.p99:.0f} ms"
             f" | begun to final p50 {self.b50:.0f} p99 {self.b99:.0f} ms"
             f" | simulator {self.simulator:.0%} of a core | others {self.others:.0%} of the machine"
@@ -83,8 +87,9 @@ class Measured:
         cpu = (f"{self.cpu_ms[kind]:.2f}" if kind in self.cpu_ms else "" for kind in KINDS)
         times = (f"{each:,.0f}" for each in (self.p50, self.p99, self.b50, self.b99))
         return (
-            self.provider, str(self.scenario.in_flight), self.name, _rate(self.per_s), *cpu,
-            f"{self.calls:.2f}", *times, f"{self.simulator:.0%}", f"{self.others:.0%}",
+            self.provider, str(self.scenario.in_flight), self.name, f"{self.payouts:,}",
+            _rate(self.per_s), *cpu, f"{self.calls:.2f}", *times, f"{self.simulator:.0%}",
+            f"{self.others:.0%}",
         )  # fmt: skip
 
 

@@ -5,10 +5,12 @@
     python -m benchmarks.files --write FILE --rows 1000000
 
 The first makes the files, runs every command as a process of its own against the simulator of
-Payelata on this machine, and prints a table. The bare figures are those of the same file in the
-same run: the loop of a chunked `pandas.read_csv`, and a COPY into a table of texts without any
-index. The time of a command is that of its whole process, its start included. The second only
-writes a file: a payroll of bank transfers, about 130 bytes a row, no two of the same beneficiary.
+Payelata on this machine, and prints a table. PostgreSQL's programs are enough: without `--postgres`
+a server of our own is started, with its defaults but for the number of connections. The bare
+figures are those of the same file in the same run: the loop of a chunked `pandas.read_csv`, and a
+COPY into a table of texts without any index. The time of a command is that of its whole process,
+its start included. The second only writes a file: a payroll of bank transfers, about 130 bytes a
+row, no two of the same beneficiary.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks import program
+from benchmarks.program import held
 
 ROOT = Path(__file__).parent.parent
 COLUMNS = (
@@ -144,11 +149,18 @@ def measured(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Me
     own = {**os.environ, **env}
     # Compiled once, as everywhere but in some containers; not at each start.
     own.pop("PYTHONDONTWRITEBYTECODE", None)
-    with tempfile.TemporaryFile() as out:
+    with tempfile.TemporaryFile() as out, contextlib.ExitStack() as stack:
         began = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=folder, env=own, stdout=out, stderr=subprocess.STDOUT
-        )
+        with held():
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=own,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            stack.callback(_kill, process)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -158,6 +170,13 @@ def measured(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Me
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
     cpu_s = usage.ru_utime + usage.ru_stime
     return Measured(seconds, cpu_s, usage.ru_maxrss * 1024, said)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command that an interruption has left."""
+    if process.returncode is None:
+        process.kill()
+        process.wait()
 
 
 def bare(way: str, path: Path, url: str = "") -> float:
@@ -173,26 +192,59 @@ def simulator() -> Iterator[Mapping[str, Any]]:
     """A simulator that can pay any file; its addresses."""
     command = [sys.executable, "-m", "workers.simulator.payelata", "--until-stdin-closes"]
     command += ["--quiet", "--balance", BALANCE]
+    with _program(command) as line:
+        yield json.loads(line)
+
+
+@contextlib.contextmanager
+def server(folder: Path | None) -> Iterator[str]:
+    """A PostgreSQL of our own; its address."""
+    command = [sys.executable, "-m", "benchmarks.server", *([str(folder)] if folder else [])]
+    with _program(command) as line:
+        yield line.decode().strip().replace("postgresql:", "postgresql+psycopg:")
+
+
+@contextlib.contextmanager
+def _program(command: Sequence[str]) -> Iterator[bytes]:
+    """A program that ends with its standard input; the line that it says when it is up.
+
+    Raises:
+        SystemExit: it has ended instead, and has said why.
+    """
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
-        process.terminate()
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit(process.wait() or 1)
+        yield line
 
 
 @contextlib.contextmanager
 def database(server_url: str) -> Iterator[str]:
-    """A database of our own on that server; its address."""
+    """A database of our own on that server; its address.
+
+    Raises:
+        SystemExit: no server answers there, or it refuses.
+    """
     import psycopg  # noqa: PLC0415
 
     name = f"paybatch_bench_{secrets.token_hex(4)}"
-    with psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True) as admin:
+    try:
+        admin = psycopg.connect(server_url.replace("+psycopg", ""), autocommit=True)
+    except psycopg.Error as error:
+        raise SystemExit(
+            f"--postgres: no database can be made there: {' '.join(str(error).split())}; without"
+            " --postgres a server of our own is started"
+        ) from None
+    with admin:
         admin.execute(f'CREATE DATABASE "{name}"')
         try:
             yield f"{server_url.rpartition('/')[0]}/{name}"
         finally:
-            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            with held():
+                admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def settings_of(address: Mapping[str, Any], url: str) -> Mapping[str, str]:
@@ -277,7 +329,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=("csv", "parquet"), default="csv")
     parser.add_argument("--results", nargs="*", default=["csv", "parquet"])
     parser.add_argument("--folder", type=Path, help="where there is room for the files")
-    parser.add_argument("--postgres", default="postgresql+psycopg://root@127.0.0.1/postgres")
+    parser.add_argument("--postgres", metavar="URL", help="a server to use; else one is started")
     parser.add_argument("--write", type=Path, metavar="FILE")
     parser.add_argument("--bare", choices=("read", "copy"), help=argparse.SUPPRESS)
     flags = parser.parse_args()
@@ -288,13 +340,15 @@ def main() -> int:
     if flags.write is not None:
         write(flags.write, flags.rows[0])
         return 0
-    print("| rows | what | database | seconds | x read | x COPY | CPU s | peak MB |")
-    print("|---:|---|---|---:|---:|---:|---:|---:|")
-    for count in flags.rows:
-        with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
-            measure(count, flags.kind, Path(folder), flags.postgres, flags.results)
+    given = contextlib.nullcontext(flags.postgres)
+    with given if flags.postgres else server(flags.folder) as url:
+        print("| rows | what | database | seconds | x read | x COPY | CPU s | peak MB |")
+        print("|---:|---|---|---:|---:|---:|---:|---:|")
+        for count in flags.rows:
+            with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
+                measure(count, flags.kind, Path(folder), url, flags.results)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run(main)

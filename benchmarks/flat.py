@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks import program
 from benchmarks.bench import Bench, scenario
 from benchmarks.contenders import Cluster, submitted
 from benchmarks.world import Watch
@@ -125,4 +125,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run(main)

@@ -27,6 +27,7 @@ from typing import IO, Any, Self
 
 import psycopg
 
+from benchmarks.program import held
 from tests.conftest_servers import free_port, installed_postgres, unprivileged
 
 ROOT = Path(__file__).parent.parent
@@ -106,24 +107,30 @@ class Processes:
         stop: signal.Signals = signal.SIGTERM,
         **options: Any,
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A process, told to stop at the end of the block."""
+        """A process in a session of its own, told to stop at the end of the block."""
         with contextlib.ExitStack() as stack:
             if log is not None:
                 out = stack.enter_context(log.open("ab"))
                 options |= {"stdout": options.get("stdout", out), "stderr": subprocess.STDOUT}
-            process = subprocess.Popen([str(part) for part in command], **options)
-            self.roots[process.pid] = kind
-            try:
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.send_signal(stop)
-                    try:
-                        process.wait(STOP_S)
-                    except subprocess.TimeoutExpired:
-                        process.kill()
-                        process.wait()
-                self.roots.pop(process.pid)
+            with held():
+                process = subprocess.Popen(
+                    [str(part) for part in command], start_new_session=True, **options
+                )
+                self.roots[process.pid] = kind
+                stack.callback(self._end, process, stop)
+            yield process
+
+    def _end(self, process: subprocess.Popen[bytes], stop: signal.Signals) -> None:
+        with held():
+            if process.poll() is None:
+                process.send_signal(stop)
+                try:
+                    process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    # With its children: nobody else would stop them.
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            self.roots.pop(process.pid)
 
     def cpu(self) -> Mapping[str, float]:
         """Seconds used so far, by kind."""
@@ -133,14 +140,41 @@ class Processes:
         return used
 
 
+def postgres_programs() -> Path:
+    """The folder with PostgreSQL's programs.
+
+    Raises:
+        SystemExit: there are none.
+    """
+    found = installed_postgres()
+    if found is None:
+        raise SystemExit(
+            "There is no PostgreSQL on this machine: its programs initdb and postgres are needed."
+            " Install the package postgresql; a server need not run."
+        )
+    return found
+
+
+def redis_program() -> str:
+    """Redis's server.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    found = shutil.which("redis-server")
+    if found is None:
+        raise SystemExit(
+            "There is no Redis on this machine: its program redis-server is needed. Install the"
+            " package redis-server; it need not run."
+        )
+    return found
+
+
 class Postgres:
     """A cluster of our own: the server's defaults, but for the number of connections."""
 
     def __init__(self, processes: Processes, folder: Path) -> None:
-        found = installed_postgres()
-        if found is None:
-            raise SystemExit("no PostgreSQL is installed: initdb is needed")
-        self._binaries = found
+        self._binaries = postgres_programs()
         self._processes = processes
         self._folder = folder
         self._port = free_port()
@@ -160,6 +194,7 @@ class Postgres:
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=self._folder,
+            start_new_session=True,
             **self._owner,
         )
         command: Command = [
@@ -213,7 +248,7 @@ class Postgres:
 def redis(processes: Processes, folder: Path) -> Iterator[str]:
     """A Redis of our own, that keeps nothing on the disk; its address."""
     port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--appendonly", "no", "--dir", str(folder)]
     with processes.started("broker", command, log=folder / "redis.log"):
         wait_for(lambda: listens(port), "Redis")

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks import program
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 AUTHORIZATION = base64.b64encode(b"coma_Demo0000Demo0001:demo-api-key").decode()
 
@@ -37,7 +39,10 @@ def measure(seconds: int, connections: int, *flags: str) -> Load:
     """Ask a simulator of our own for so long."""
     command = [sys.executable, "-m", "workers.simulator.payelata", "--until-stdin-closes"]
     command += ["--quiet", *flags]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as simulator:
+    # It ends with its standard input.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as simulator:
         assert simulator.stdout is not None
         base_url = json.loads(simulator.stdout.readline())["base_url"]
         cpu_before, started = _cpu_s(simulator.pid), time.perf_counter()
@@ -117,4 +122,4 @@ def _order(reference_id: str) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program.run(main)

@@ -10,13 +10,12 @@ what they had after a tenth of the time, when each of their threads had worked.
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import program
 from benchmarks.bench import Bench, scenario
 from benchmarks.contenders import Cluster
 from benchmarks.world import Watch
@@ -87,6 +86,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # So that what was started is ended also when this is told to end.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    program.run(main)

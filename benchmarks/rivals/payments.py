@@ -117,7 +117,6 @@ def prepare(dsn: str, count: int) -> None:
         with cursor.copy(copy) as rows:
             for row in rows_of(count):
                 rows.write_row((row[0], Json(attributes_of(row))))
-        cursor.execute("ANALYZE payments")
 
 
 def finished(dsn: str) -> int:

@@ -71,11 +71,12 @@ async def pay(payment_id: int) -> None:
     made = await _ask("POST", "/payout-invoices", payments.document(row[0]))
     await _write(*writes.created(payment_id, made["id"]))
     await _ask("POST", f"/payout-invoices/{made['id']}/process")
-    await _write(*writes.processing(payment_id))
+    released = writes.processing(payment_id)
     if setup.poll_first_s < writes.WAIT_HERE_S:
         await asyncio.sleep(setup.poll_first_s)
-        await _poll(payment_id, made["id"], setup.poll_first_s)
+        await _poll(payment_id, made["id"], setup.poll_first_s, untold=released)
     else:
+        await _write(*released)
         await _later(payment_id, made["id"], setup.poll_first_s)
 
 
@@ -85,12 +86,22 @@ async def poll(payment_id: int, provider_id: str, waited_s: float) -> None:
     await _poll(payment_id, provider_id, waited_s)
 
 
-async def _poll(payment_id: int, provider_id: str, waited_s: float) -> None:
+async def _poll(
+    payment_id: int, provider_id: str, waited_s: float, *, untold: Sequence[writes.Statement] = ()
+) -> None:
+    """Ask until it is final, or until that is too far off.
+
+    Args:
+        untold: what is to be written with the first answer.
+    """
     while True:
         status = (await _ask("GET", f"/payout-invoices/{provider_id}"))["attributes"]["status"]
         if status in FINAL:
-            await _write(*writes.final(payment_id, FINAL[status]))
+            await _write(*untold, *writes.final(payment_id, FINAL[status]))
             return
+        if untold:
+            await _write(*untold)
+            untold = ()
         waited_s = min(waited_s * 2, payments.POLL_S_MAX)
         if waited_s >= writes.WAIT_HERE_S:
             await _later(payment_id, provider_id, waited_s)

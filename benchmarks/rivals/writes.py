@@ -1,6 +1,7 @@
 """The writes of the sketches on other task queues: the same commits that Paybatch makes.
 
-Each is one transaction: a guarded update of the payment, and the events that tell of it.
+Each is a guarded update of the payment, and the events that tell of it; one transaction has one of
+them, or two that follow each other at once.
 """
 
 from __future__ import annotations
