@@ -52,11 +52,12 @@ docs: $(STAMP)
 	$(BIN)/python docs/write.py
 
 # Payouts a second beside other ways to do the same work, with what each costs: half an hour, in which
-# the machine should have nothing else to do. Needs PostgreSQL's and Redis's programs.
+# the machine should have nothing else to do. Needs the programs of PostgreSQL and Redis, not servers.
 bench: $(STAMP) $(BENCH_STAMP)
 	$(BIN)/python -m benchmarks.throughput
 
-# Every command with files of up to a million rows, beside bare pandas and COPY; needs PostgreSQL.
+# Every command with files of up to a million rows, beside bare pandas and COPY. Needs the programs of
+# PostgreSQL; a server of its own is started.
 bench-files: $(STAMP)
 	$(BIN)/python -m benchmarks.files
 

@@ -211,14 +211,27 @@ def _program(command: Sequence[str]) -> Iterator[bytes]:
     Raises:
         SystemExit: it has ended instead, and has said why.
     """
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with contextlib.ExitStack() as stack:
+        with held():
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            stack.callback(_close, process)
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             raise SystemExit(process.wait() or 1)
         yield line
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Let a program end, and wait for it: `with` does not, where it was interrupted."""
+    with held():
+        process.communicate()
 
 
 @contextlib.contextmanager

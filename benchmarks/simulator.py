@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks import program
+from benchmarks.program import held
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 AUTHORIZATION = base64.b64encode(b"coma_Demo0000Demo0001:demo-api-key").decode()
@@ -39,17 +41,19 @@ def measure(seconds: int, connections: int, *flags: str) -> Load:
     """Ask a simulator of our own for so long."""
     command = [sys.executable, "-m", "workers.simulator.payelata", "--until-stdin-closes"]
     command += ["--quiet", *flags]
-    # It ends with its standard input.
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as simulator:
+    with contextlib.ExitStack() as stack:
+        with held():
+            simulator = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
+            # It ends with its standard input.
+            stack.callback(simulator.communicate)
         assert simulator.stdout is not None
         base_url = json.loads(simulator.stdout.readline())["base_url"]
         cpu_before, started = _cpu_s(simulator.pid), time.perf_counter()
         requests = asyncio.run(_load(base_url, seconds, connections))
         elapsed = time.perf_counter() - started
         cpu = _cpu_s(simulator.pid) - cpu_before
-        simulator.terminate()
     return Load(requests, elapsed, cpu)
 
 

@@ -183,3 +183,18 @@ def test_the_readme_shows_the_moves_as_they_are() -> None:
     blocks = re.findall(r"```mermaid\n(.*?)\n```", readme, re.DOTALL)
     states = [block for block in blocks if block.startswith("stateDiagram")]
     assert states == [diagram()]
+
+
+def test_the_readme_maps_every_module() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    house = readme.partition("## The house")[2].partition("```\n\n")[0]
+    named = set(re.findall(r"\w+\.py", house))
+    # A simulator is mapped as a whole, an adapter with what lies beside it: `ecart_words.py`.
+    adapters = tuple(f"{name.removesuffix('.py')}_" for name in named)
+    assert not [
+        file
+        for file in FILES
+        if (name := file.rpartition("/")[2]) not in {*named, "__init__.py"}
+        and not file.startswith((MIGRATIONS, "workers/simulator/"))
+        and not (file.startswith("workers/providers/") and name.startswith(adapters))
+    ]
