@@ -202,12 +202,16 @@ def main() -> int:
         elif flags.only:
             chosen(bench, flags)
         else:
-            failures = everything(bench, flags.repeat, flags.share, flags.amqp)
-            if failures:
-                told = "\n  ".join(["These failed, and are in no table:", *failures])
-                print(told, file=sys.stderr, flush=True)
-                return 1
+            return code_of(everything(bench, flags.repeat, flags.share, flags.amqp))
     return 0
+
+
+def code_of(failures: Sequence[str]) -> int:
+    """The exit code of the full run; what failed is told once more."""
+    if failures:
+        told = "\n  ".join(["These failed, and are in no table:", *failures])
+        print(told, file=sys.stderr, flush=True)
+    return 1 if failures else 0
 
 
 def read_flags(argv: Sequence[str] | None = None) -> argparse.Namespace:
