@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "adding-a-provider.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 120
-START_S = 20
+START_S = 60
 # A server and tests print, assert, start processes and read the environment.
 NOT_FOR_TESTS = "S,PLR,T20,TID251"
 # Progress on standard error comes by the clock.

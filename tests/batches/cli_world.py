@@ -35,7 +35,7 @@ from workers.simulator.payelata import read_flags, serve
 from workers.simulator.server import Running
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 API_KEY = "demo-api-key"
 # In the order that the settings ask for, and short enough for a test to see each run out.
 BUDGETS: Mapping[str, float] = {

@@ -20,7 +20,7 @@ from tests.batches.cli_world import provided
 
 BODY = b'{"data": {"type": "payout-invoices", "id": "cpoi_1", "attributes": {"status": "created"}}}'
 KEY = b"sk_test_demo"
-END_S_MAX = 20
+END_S_MAX = 60
 
 
 def signature(body: bytes) -> str:

@@ -19,7 +19,7 @@ from tests.workers.provider_world import ProviderWorld, provider_world
 from tests.workers.receiver_world import listen, served, url_of
 from workers.record.status import State
 
-WAIT_S_MAX = 10
+WAIT_S_MAX = 30
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests.workers.provider_world import ProviderWorld, provider_world
 from tests.workers.receiver_world import listen, served, url_of
 from workers.record.status import State, Step
 
-WAIT_S_MAX = 10
+WAIT_S_MAX = 30
 every_kind = pytest.mark.parametrize("name", KINDS)
 # An unsigned delivery is a hint to these: a false one only has us ask.
 HINTED = {"etpay"}

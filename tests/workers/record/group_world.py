@@ -15,7 +15,7 @@ from tests.workers.record.conftest import Record
 from workers.record.database import Database
 from workers.record.groups import Groups
 
-S_MAX = 30
+S_MAX = 60
 
 
 @contextmanager

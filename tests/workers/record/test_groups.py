@@ -19,7 +19,7 @@ from workers.record import groups
 from workers.record.database import Database
 from workers.record.groups import GROUP_MAX, Groups
 
-S_MAX = 30
+S_MAX = 60
 
 
 class Storing:

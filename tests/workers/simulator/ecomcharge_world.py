@@ -24,7 +24,7 @@ from workers.simulator.server import Running
 SHOP = ("4242", "demo-secret")
 BASIC = "Basic NDI0MjpkZW1vLXNlY3JldA=="
 START = 1_700_000_000.0
-WAIT_S_MAX = 20
+WAIT_S_MAX = 60
 PAYOUTS = "/transactions/payouts"
 # An invented card that passes no check digit.
 CARD = "4000000000000001"
