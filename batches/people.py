@@ -16,7 +16,7 @@ from enum import StrEnum
 from workers.errors import NotAllowed
 from workers.record.model import Actor
 from workers.record.status import State
-from workers.settings import Role, Settings, ssh_client
+from workers.settings import Role, Settings, ssh_client, toml_key
 
 
 class Duty(StrEnum):
@@ -105,7 +105,7 @@ def permit(settings: Settings, actor: Actor, duty: Duty) -> None:
     if user is None:
         raise NotAllowed(
             f"{actor} is none of the users in the settings, so may do nothing here; an admin adds"
-            f' [users.{actor}] roles = ["..."] (to {duty}: {needed})'
+            f' [users.{toml_key(actor.name)}] and below it roles = ["..."] (to {duty}: {needed})'
         )
     raise NotAllowed(
         f"{actor} may not {duty}: that takes the role {needed}, and the settings give {actor}"

@@ -41,6 +41,8 @@ PREFIX = "PAYBATCH_"
 NOT_SETTINGS = ("PAYBATCH_CONFIG", "PAYBATCH_TEST_")
 FILE_NAME = "paybatch.toml"
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+# TOML 1.0, "Keys": any other name is written in quotes.
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 SANDBOX = "sandbox"
 # The account that is there when no other is: a simulator on this machine, started by the command
 # that uses it. Its keys are invented, and the simulator's own defaults.
@@ -379,6 +381,11 @@ class Settings(Model):
         return settings
 
 
+def toml_key(name: str) -> str:
+    """A name as a key of the settings' file: in quotes where it needs them."""
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
 def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
     named = environ.get("PAYBATCH_CONFIG")
     path = Path(named) if named else folder / FILE_NAME
@@ -465,9 +472,14 @@ def _with_providers(
 def _sentences(error: ValidationError, inside: tuple[str, ...]) -> list[str]:
     """One sentence a fault: which setting, what was expected, never the value of a secret."""
     sentences = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    # A list whose members are refused is then said to be too short as well.
+    refused = {fault["loc"][:-1] for fault in faults}
+    for fault in faults:
+        if fault["type"] == "too_short" and fault["loc"] in refused:
+            continue
         path = [*inside, *(str(part) for part in fault["loc"])]
-        name = ".".join(path)
+        name = ".".join(toml_key(part) for part in path)
         variable = PREFIX + "__".join(path).upper()
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "missing":

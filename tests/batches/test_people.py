@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import sqlite3
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,19 @@ def test_a_refusal_names_the_role_that_it_takes() -> None:
         "maker may not approve, reject or resolve: that takes the role admin or checker, and the"
         " settings give maker maker and viewer"
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["ann", "uid 5555", "first.last", 'DOMAIN\\"ann"', "Łukasz", "svc-pay_1"]
+)
+def test_who_is_not_listed_is_told_what_to_write_into_the_settings(name: str) -> None:
+    with pytest.raises(NotAllowed) as refused:
+        permit(settings_with(ann2=["admin"]), Actor(name, "here"), Duty.DECIDE)
+    written = re.search(
+        r"adds (\[users\..*\]) and below it (roles = \[.*\]) \(", str(refused.value)
+    )
+    assert written
+    assert tomllib.loads("\n".join(written.groups())) == {"users": {name: {"roles": ["..."]}}}
 
 
 @pytest.mark.parametrize("roles", [[], ["owner"], "maker"])

@@ -196,6 +196,9 @@ BAD = [
     (account(poll_first_s="soon"), "accounts.main.poll_first_s"),
     ("[accounts.main]\nprovider = 'x'\npoll_max_s = inf", "accounts.main.poll_max_s"),
     ("[accounts.main]\nprovider = 'x'\npoll_max_s = nan", "accounts.main.poll_max_s"),
+    ("[users.ann]\nroles = ['boss']", "users.ann.roles.0: Input should be 'maker', 'checker'"),
+    ("[users.ann]\nroles = []", "users.ann.roles: Tuple should have at least 1 item"),
+    ("[users.'uid 5555']\nroles = []", 'users."uid 5555".roles: '),
 ]
 
 
