@@ -70,10 +70,12 @@ class Funds:
     promised: Money
     # What the provider says can be spent; None: it keeps no balance, so nothing was checked.
     balance: Money | None
+    # Where the file is stored: what of it is not paid yet, nor being paid. None: it is not stored.
+    unspent: Money | None = None
 
     @property
     def needed(self) -> Money:
-        return self.amount + self.fees
+        return self.amount + self.fees if self.unspent is None else self.unspent
 
     @property
     def spendable(self) -> Money | None:
@@ -128,14 +130,15 @@ class Plan:
         """0 payable, or stored already; 3 refused; 6 the money is not there."""
         if not self.is_payable:
             return REFUSED
-        return UNCOVERED if self.uncovered and self.known_as is None else 0
+        return UNCOVERED if self.uncovered else 0
 
     def refuse_uncovered(self) -> None:
         """
         Raises:
             AccountFault: an account has not enough money for the file.
         """
-        if self.uncovered:
+        # A file that is stored is refused for that, whatever is there now.
+        if self.uncovered and self.known_as is None:
             short = self.uncovered[0]
             raise AccountFault(
                 f"account {short.account} has not enough {short.currency.code};"
@@ -235,7 +238,7 @@ class Preflight:
             known_as = self.book.by_content(kept.content.hexdigest())
             # Its rows are known by their own batch: that is no fault either.
             faults = FaultBook() if known_as else faults
-        funds, warnings = self._funds(kept.totals) if kept.count else ([], [])
+        funds, warnings = self._funds(kept.totals, known_as) if kept.count else ([], [])
         return Plan(
             path=path,
             columns=sheet.columns,
@@ -340,13 +343,16 @@ class Preflight:
                 faults.append(Fault(row.line, "", kind, "", expected))
         return faults
 
-    def _funds(self, totals: _Totals) -> tuple[list[Funds], list[str]]:
+    def _funds(self, totals: _Totals, known: Batch | None) -> tuple[list[Funds], list[str]]:
         funds: list[Funds] = []
+        book = self.runtime.book
         warnings: list[str] = []
         for name in sorted(totals.accounts):
             # What is promised is read first: a payout that is settled between the two readings is
             # then counted twice, never not at all.
-            promised = self.runtime.book.promised(name)
+            unspent = book.unspent(name, known.id) if known else {}
+            # What a stored batch was promised itself is what it needs.
+            promised = book.promised(name, besides=known.id if known else None)
             balances = balances_of(self.runtime.accounts[name])
             if balances is None:
                 warnings.append(
@@ -364,6 +370,7 @@ class Preflight:
                         fees=Money(fees, currency),
                         promised=promised.get(currency, nothing),
                         balance=None if balances is None else balances.get(currency, nothing),
+                        unspent=unspent.get(currency, nothing) if known else None,
                     )
                 )
         return funds, warnings

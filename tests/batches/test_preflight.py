@@ -92,6 +92,37 @@ def test_check_adds_up_what_a_file_needs_beside_what_is_there(tmp_path: Path) ->
         assert (facts["ok"], facts["totals"][0]["covered"]) == (False, False)
 
 
+def test_a_stored_batch_is_not_counted_against_itself_but_others_are(tmp_path: Path) -> None:
+    with provided(tmp_path, "--balance", "USD=100.00") as (world, provider):
+        world.write([usd_row(1, amount="60")])
+        world.write([usd_row(2, amount="50")], "other.csv")
+        world.paybatch("submit", "p.csv", "--approve")
+        facts = world.paybatch("check", "p.csv", "--json").json
+        assert (facts["ok"], facts["exit_code"], facts["batch_id"]) == (True, 0, world.batch_id())
+        assert (facts["totals"][0]["promised"], facts["totals"][0]["covered"]) == ("0.00", True)
+        told = world.paybatch("check", "p.csv").out
+        assert told.endswith("No faults.\n")
+        assert "Not enough" not in told
+        told = world.paybatch("check", "other.csv", code=6).out
+        assert "needs 50.00 USD with fees, and 40.00 USD can be spent" in told
+        # Paid, it needs nothing more; and what it took is the balance's.
+        world.paybatch("run", "p.csv", "--yes")
+        provider.control("POST", "balances", USD="1.00")
+        facts = world.paybatch("check", "p.csv", "--json").json
+        assert (facts["ok"], facts["totals"][0]["amount"]) == (True, "60.00")
+
+
+def test_a_draft_without_its_money_is_told_as_a_fault_of_the_account(tmp_path: Path) -> None:
+    with provided(tmp_path, "--balance", "USD=100.00") as (world, provider):
+        world.write([usd_row(1, amount="60")])
+        world.paybatch("submit", "p.csv")
+        provider.control("POST", "balances", USD="59.99")
+        facts = world.paybatch("check", "p.csv", "--json", code=6).json
+        assert (facts["ok"], facts["error"]) == (False, "not enough money in account main (USD)")
+        # Once more it is refused for what does not change.
+        assert "stored already" in world.paybatch("submit", "p.csv", code=3).err
+
+
 def test_only_valid_rows_are_paid_when_that_is_asked_for(tmp_path: Path) -> None:
     with provided(tmp_path) as (world, provider):
         world.write([*faulty(), usd_row(6)])

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from workers.record.database import Database
 from workers.record.money import Currency, Money
-from workers.record.status import PROMISED, State
+from workers.record.status import PROMISED, UNSPENT, State
 from workers.record.tables import accounts, installation, payouts
 
 # Kinds of a pause that a probe can end: the others are a person's to open.
@@ -215,10 +215,22 @@ class AccountBook:
         with self.database.read() as connection:
             return connection.execute(select(installation.c.swept_at)).scalar_one_or_none()
 
-    def promised(self, account: str) -> Mapping[Currency, Money]:
-        """What approved payouts that are not final will still take, expected fees included."""
+    def promised(self, account: str, *, besides: str | None = None) -> Mapping[Currency, Money]:
+        """What approved payouts that are not final will still take, expected fees included.
+
+        Args:
+            besides: a batch whose own are left out.
+        """
+        others = () if besides is None else (payouts.c.batch_id != besides,)
         with self.database.read() as connection:
-            return promised(connection, account)
+            return _sums(connection, account, sorted(PROMISED), func.sum, *others)
+
+    def unspent(self, account: str, batch_id: str) -> Mapping[Currency, Money]:
+        """What a batch needs of the account from now on, expected fees included."""
+        states = sorted(UNSPENT | {State.DRAFT})
+        own = payouts.c.batch_id == batch_id
+        with self.database.read() as connection:
+            return _sums(connection, account, states, func.sum, own)
 
     def smallest_queued(self, account: str) -> Mapping[Currency, Money]:
         """The least amount of a queued payout, per currency: what a balance must allow again."""
@@ -234,18 +246,17 @@ class AccountBook:
         return approvals
 
 
-def promised(connection: Connection, account: str) -> Mapping[Currency, Money]:
-    """What approved payouts that are not final will still take, expected fees included."""
-    return _sums(connection, account, sorted(PROMISED), func.sum)
-
-
 def _sums(
-    connection: Connection, account: str, states: Sequence[State], over: Any
+    connection: Connection,
+    account: str,
+    states: Sequence[State],
+    over: Any,
+    *which: ColumnElement[bool],
 ) -> Mapping[Currency, Money]:
     amount = payouts.c.amount_minor + payouts.c.fee_expected_minor
     rows = connection.execute(
         select(payouts.c.currency, payouts.c.currency_exponent, over(amount).label("minor"))
-        .where(payouts.c.account == account, payouts.c.state.in_(states))
+        .where(payouts.c.account == account, payouts.c.state.in_(states), *which)
         .group_by(payouts.c.currency, payouts.c.currency_exponent)
     )
     sums = {}

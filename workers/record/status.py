@@ -122,6 +122,8 @@ _TARGETS: Mapping[State, frozenset[State]] = {
 FINAL = frozenset({State.PAID, State.RETURNED, State.FAILED, State.CANCELLED})
 # Approved and not final: its money is promised (design, "Money promised").
 PROMISED = frozenset(State) - FINAL - {State.DRAFT}
+# Of those, the money can still be spent as far as we know: nobody is told to be paying it.
+UNSPENT = PROMISED - {State.PROCESSING}
 # The provider has moved the money, for good or, for RETURNED, until it came back.
 MOVED = frozenset({State.PAID, State.RETURNED})
 # Of these it is told why.

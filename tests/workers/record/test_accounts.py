@@ -204,6 +204,23 @@ def test_each_state_is_promised_or_not(record: Record, state: State) -> None:
     assert bool(record.book.promised("main")) is expected
 
 
+@pytest.mark.parametrize("state", list(State))
+def test_a_batch_needs_what_nobody_is_paying_yet_and_others_need_what_was_promised(
+    record: Record, state: State
+) -> None:
+    (one,) = record.queue(order(amount=Money(5, USD)))
+    record.queue(order(amount=Money(70, USD)))
+    record.sql("UPDATE payouts SET state = :s, fee_expected_minor = 1", s=state.value)
+    batch_id = record.row(one).batch_id
+    needed = {"draft", "queued", "creating", "unknown", "created", "held"}
+    assert record.book.unspent("main", batch_id) == (
+        {USD: Money(6, USD)} if state in needed else {}
+    )
+    promised = state in needed - {"draft"} | {"processing"}
+    others = record.book.promised("main", besides=batch_id)
+    assert others == ({USD: Money(71, USD)} if promised else {})
+
+
 def test_a_promise_beyond_64_bits_is_exact(record: Record) -> None:
     amount = Money(10**18 - 1, USD)
     record.queue(*(order(amount=amount) for _ in range(9)))
