@@ -46,7 +46,6 @@ TESTED_BY = {
     "workers/runtime.py": "workers/test_crash_points.py",
     "workers/record/schedule_tables.py": "workers/record/test_database.py",
     "workers/record/tables.py": "workers/record/test_database.py",
-    "workers/record/answers.py": "workers/record/test_batches.py",
     "workers/record/bulk.py": "workers/record/test_drafts.py",
     "workers/record/sealing.py": "workers/record/test_batches.py",
     "workers/record/rows.py": "workers/record/test_store.py",

@@ -17,8 +17,17 @@ from workers.record.database import Database
 from workers.record.due import SENDING_ONLY
 from workers.record.model import Proposal
 from workers.record.money import Currency, Money
-from workers.record.status import FINAL, MOVED, OPEN, TURNED_DOWN, State
-from workers.record.tables import accounts, batches, payout_events, payouts, proposals
+from workers.record.status import FINAL, MOVED, OPEN, State
+from workers.record.tables import (
+    HELD,
+    TOLD_AT_LENGTH,
+    TOLD_BRIEFLY,
+    accounts,
+    batches,
+    payout_events,
+    payouts,
+    proposals,
+)
 
 PAGE_ROWS = 2_000
 
@@ -128,22 +137,25 @@ class Answers:
         """Why payouts of a batch failed, and how many for each, the most frequent first."""
         words = (payouts.c.failure_code, payouts.c.failure_reason)
         with self.database.read() as connection:
-            # Few of a batch, whatever was known of it when it was counted last.
-            self.database.find_by_key(connection)
-            rows = connection.execute(
-                select(*words, func.count().label("number"))
-                .where(
-                    payouts.c.batch_id == batch_id,
-                    payouts.c.state.in_(sorted(TURNED_DOWN)),
+            self.database.add_up(connection)
+            # The two have no reason in common, so that the first of both are among the first of
+            # each.
+            rows = [
+                row
+                for told in (TOLD_BRIEFLY, TOLD_AT_LENGTH)
+                for row in connection.execute(
+                    select(*words, func.count().label("number"))
+                    .where(payouts.c.batch_id == batch_id, told)
+                    .group_by(*words)
+                    .order_by(func.count().desc(), *words)
+                    .limit(limit)
                 )
-                .group_by(*words)
-                .order_by(func.count().desc(), *words)
-                .limit(limit)
-            )
-            return [
-                (row.failure_reason or row.failure_code or "no reason given", row.number)
-                for row in rows
             ]
+        rows.sort(key=lambda row: (-row.number, row.failure_code or "", row.failure_reason or ""))
+        return [
+            (row.failure_reason or row.failure_code or "no reason given", row.number)
+            for row in rows[:limit]
+        ]
 
     def held(self, batch_id: str, limit: int = 20) -> Sequence[tuple[str, str]]:
         """The first payouts of a batch that need a person: reference id, and why."""
@@ -158,9 +170,8 @@ class Answers:
                 select(payouts.c.reference_id, payout_events.c.cause)
                 .select_from(payouts)
                 .outerjoin(payout_events, payout_events.c.id == last)
-                .where(payouts.c.batch_id == batch_id, payouts.c.state == State.HELD)
-                # Not by the index of rows: it would be gone through to its end to find a few.
-                .order_by(payouts.c.row + 0)
+                .where(payouts.c.batch_id == batch_id, HELD)
+                .order_by(payouts.c.row)
                 .limit(limit)
             )
             return [(row.reference_id, row.cause or "held") for row in rows]
@@ -179,12 +190,15 @@ class Answers:
             .scalar_subquery()
         )
         with self.database.read() as connection:
+            # Few at any time, and each finds its payout.
+            self.database.find_by_key(connection)
+            self.database.add_up(connection)
             rows = connection.execute(
                 select(payouts.c.reference_id, payouts.c.account, proposals)
                 .select_from(proposals.join(payouts, payouts.c.id == proposals.c.payout_id))
                 .where(
                     payouts.c.batch_id == batch_id,
-                    payouts.c.state == State.HELD,
+                    HELD,
                     proposals.c.held_event == func.coalesce(held_event, 0),
                 )
                 .order_by(payouts.c.row + 0)

@@ -153,3 +153,21 @@ def test_fingerprints_of_before_are_found_by_their_first_64_bits(new_url: str) -
         asked = text("SELECT fingerprint FROM payouts WHERE row = 9")
         assert connection.execute(asked).scalar_one() is None
     database.close()
+
+
+@pytest.mark.parametrize("new_url", BOTH, indirect=True)
+def test_why_payouts_failed_before_is_told_as_it_was_at_any_length(new_url: str) -> None:
+    vault = Vault.from_text(KEY)
+    old = at_revision(new_url, "0012")
+    put_payouts(old, vault, [State.FAILED, State.FAILED])
+    # Nothing that could be pressed into the page of an index.
+    long = "".join(map(chr, range(0x4E00, 0x4E00 + 9_000)))
+    with old.write() as connection:
+        given = text("UPDATE payouts SET failure_reason = :reason WHERE row = 1")
+        connection.execute(given, {"reason": long})
+    old.close()
+    database = Database(new_url)
+    database.prepare()
+    reasons = BatchBook(Store(database, vault)).reasons("B")
+    assert sorted(reasons) == [("no reason given", 1), (long, 1)]
+    database.close()

@@ -156,7 +156,7 @@ def test_the_status_of_a_batch_reads_no_other_batch(million: Database) -> None:
         book.held("B3")
         book.tallies("B3")
     for plan in plans.found:
-        assert re.search(r"payouts_(batch_(unpaid|row)|warned)", plan), plan
+        assert re.search(r"payouts_(batch_(unpaid|row)|warned|held)", plan), plan
         assert "Seq Scan on payouts" not in plan, plan
         # A tenth of all rows are its own; an update leaves the old form of a row beside the new.
         assert _most_rows(plan) <= ROWS // 10 * 1.1, plan
@@ -202,6 +202,30 @@ def test_deliveries_find_their_payouts_by_what_they_name(million: Database) -> N
         assert book.apply(NOW).woken == 49
         assert book.apply(NOW + timedelta(seconds=EARLY_S)).idle == 49
     plans.check("payouts_reference_once", "payouts_provider_id")
+
+
+def test_what_went_wrong_in_a_large_batch_is_read_from_indexes_of_that_alone(
+    million: Database,
+) -> None:
+    with million.write() as connection:
+        # Of its 100,000 rows, 30 % failed and 10 % need a person.
+        for state, tens in (("failed", "0, 1, 2"), ("held", "3")):
+            given = f"UPDATE payouts SET state = '{state}', failure_reason = 'F-' || row % 3"
+            connection.execute(text(f"{given} WHERE batch_id = 'B7' AND row / 10 % 10 IN ({tens})"))
+    with million.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE payouts"))
+    book = BatchBook(Store(million, Vault.from_text(KEY)))
+    with Plans(million) as plans:
+        assert sorted(count for _, count in book.reasons("B7")) == [10_000] * 3
+    briefly, at_length = plans.found
+    assert "Index Only Scan using payouts_turned_down on payouts" in briefly
+    assert "Heap Fetches: 0" in briefly
+    assert "payouts_turned_down_at_length" in at_length
+    with Plans(million) as plans:
+        assert len(book.held("B7")) == 20
+        assert book.proposals("B7") == []
+    assert "payouts_held" in plans.found[0]
+    assert all(_most_rows(plan) <= READ_MAX for plan in plans.found)
 
 
 def _beside(decided: str) -> list[str]:
