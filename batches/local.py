@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
@@ -80,6 +80,9 @@ def open_runtime(settings: Settings) -> Iterator[Opened]:
             settings = sandbox.settled(settings)
         runtime = Runtime.open(settings)
         stack.callback(runtime.close)
+        if sandbox is not None:
+            account = replace(runtime.accounts[SANDBOX], keep_up=sandbox.keep_up)
+            runtime = replace(runtime, accounts={**runtime.accounts, SANDBOX: account})
         yield Opened(runtime, sandbox)
 
 

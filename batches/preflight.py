@@ -465,7 +465,7 @@ class _Totals:
 
 def ask(account: Account, question: Callable[[], T]) -> T:
     """Ask an account's provider something that changes nothing, a few times while it does not
-    answer.
+    answer. A sandbox that has ended with another command is started anew meanwhile.
 
     Raises:
         AccountFault, ProviderUnreachable: as the question does, with the account's name before it.
@@ -474,6 +474,7 @@ def ask(account: Account, question: Callable[[], T]) -> T:
         retry=retry_if_exception_type(ProviderUnreachable),
         stop=stop_after_attempt(QUESTION_TRIES),
         wait=wait_exponential(multiplier=0.5, max=2),
+        before_sleep=lambda _: account.keep_up(),
         reraise=True,
     )
     try:

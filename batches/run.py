@@ -261,7 +261,9 @@ def _all_paused(names: Sequence[str], opened: Opened) -> Pause | None:
             continue
         still = pause.reason
         if pause.kind in PROBED:
-            still = sweep.probe(runtime.accounts[pause.account], runtime) or ""
+            account = runtime.accounts[pause.account]
+            account.keep_up()
+            still = sweep.probe(account, runtime) or ""
         if still:
             staying.append(replace(pause, reason=still))
     return staying[0] if staying and len(staying) == len(names) else None

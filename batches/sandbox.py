@@ -1,7 +1,8 @@
 """The sandbox account: the Payelata simulator as a program of its own, beside the database.
 
 Its ledger outlives it, so a run that was killed finds the same provider again. Two commands at a
-time share one simulator; whoever outlives it starts it anew at the same address.
+time share one simulator; whoever outlives it starts it anew at the same address, when it next asks
+something or, paying, within a second.
 """
 
 from __future__ import annotations
@@ -70,13 +71,8 @@ class Sandbox:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            # It ends with its standard input: also when this command is killed.
-            self._process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-            if self._process.stdout is not None:
-                self._process.stdout.close()
+        if self._process is not None:
+            _let_go(self._process)
 
     def settled(self, settings: Settings) -> Settings:
         """The settings with the simulator's real address in the sandbox account."""
@@ -100,6 +96,9 @@ class Sandbox:
             return
         if self._answers(self._address):
             return
+        if self._process is not None:
+            _let_go(self._process)
+            self._process = None
         self._start(port=int(self.url.rsplit(":", 1)[1]))
 
     def _start(self, port: int) -> None:
@@ -135,6 +134,7 @@ class Sandbox:
             os.close(log)
         line = process.stdout.readline() if process.stdout else b""
         if not line:
+            _let_go(process)
             if process.wait(START_S) == LOCKED:
                 return False
             raise SimulatorError(f"the sandbox's simulator ended with code {process.returncode}")
@@ -158,3 +158,13 @@ class Sandbox:
         except httpx.HTTPError:
             return False
         return answer.status_code == httpx.codes.OK
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Have a simulator end with its standard input, as it does when this command is killed."""
+    if process.stdin is not None:
+        process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    if process.stdout is not None:
+        process.stdout.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -39,6 +39,8 @@ class Account:
     policy: Policy
     # Room for so many payouts of the account at a time in this process.
     slots: Slots
+    # Has its provider started where it is gone and this process may start it: the sandbox's.
+    keep_up: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

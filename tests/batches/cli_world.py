@@ -230,6 +230,10 @@ class World:
         assert ended.code == code, f"{ended.code}\n{ended.out}\n{ended.err}"
         return ended
 
+    def screen(self, number: int) -> str:
+        """What the command that was started as that one has said so far."""
+        return (self.screens / f"{number:02}.out").read_text(errors="replace")
+
     def batch_id(self) -> str:
         """The only batch's id."""
         return str(self.one("SELECT id FROM batches"))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 from pathlib import Path
 
+from batches.doctor import services_of
+from batches.local import open_runtime
+from batches.preflight import balances_of
 from tests.batches.cli_world import World, check_money, until, usd_row
+from tests.worlds import USD
+from workers.runtime import settings_of
+from workers.settings import Settings
 
 
 def simulator_pid(world: World) -> int:
@@ -75,3 +82,54 @@ def test_two_commands_at_a_time_share_one_provider(tmp_path: Path) -> None:
     results = [*world.read(), *world.read("q.results.csv")]
     assert {row["state"] for row in results} == {"paid"}
     check_money(results, world.ledger())
+
+
+def test_a_command_goes_on_when_the_one_that_had_started_the_provider_is_killed(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path)
+    world.write([usd_row(1, "settle=60")])
+    world.write([usd_row(9)], "q.csv")
+    keyboard, terminal = os.openpty()
+    with world.start("run", "p.csv", "--yes") as owner:
+        owner.until(lambda: world.count("processing") == 1)
+        pid = simulator_pid(world)
+        with world.start("run", "q.csv", stdin=Path(os.ttyname(terminal))) as other:
+            # It has asked for the services, and asks for the balance once it is answered.
+            other.until(lambda: "Pay 1 payout now?" in world.screen(2))
+            assert simulator_pid(world) == pid
+            owner.send(signal.SIGKILL)
+            owner.wait()
+            until(lambda: not is_alive(pid))
+            os.write(keyboard, b"y\n")
+            ended = other.wait()
+        assert ended.code == 0, ended.out + ended.err
+        assert simulator_pid(world) != pid
+    os.close(keyboard)
+    os.close(terminal)
+    assert set(world.states("q.results.csv").values()) == {"paid"}
+    check_money(world.read("q.results.csv"), {"T-0009": world.ledger()["T-0009"]})
+
+
+def test_every_question_finds_a_provider_that_has_ended_started_anew(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.write([usd_row(1, "settle=60")])
+    environ = {**world.env, "PAYBATCH_DATABASE_URL": f"sqlite:///{world.folder}/paybatch.db"}
+    settings = Settings.load(settings_of, environ=environ, folder=world.folder)
+    with world.start("run", "p.csv", "--yes") as owner:
+        owner.until(lambda: world.count("processing") == 1)
+        with open_runtime(settings) as opened:
+            account = opened.runtime.accounts["sandbox"]
+            before = balances_of(account)
+            owner.send(signal.SIGKILL)
+            owner.wait()
+            for question in (
+                lambda: balances_of(account) == before,
+                lambda: services_of(account, [USD]),
+            ):
+                pid = simulator_pid(world)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                until(lambda: not is_alive(pid))  # noqa: B023 - it is called at once
+                assert question()
+                assert simulator_pid(world) != pid
