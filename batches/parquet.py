@@ -4,7 +4,9 @@ takes a while to load, which only such a file is worth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,18 @@ import pyarrow.parquet as pq
 from batches.cells import Batch, Few
 from batches.faults import mask_cell
 from batches.formats import UNPACKED_FACTOR, Limits, over, plain_number, refusal
+
+# Tools write a million rows as one row group, and what is read of a column as a dictionary grows
+# there to all texts that differ, and ten times their bytes. So large are the columns together
+# that are read so at most: of 20,000 rows it is all of them, of a million those of few texts.
+DICTIONARIES_BYTES_MAX = 2_000_000
+# A column that is read as plain text repeats what its dictionary in the file has once. So large
+# may the longest of these texts become, repeated in all rows of a batch.
+REPEATED_BYTES_MAX = 40_000_000
+# So much of a column lies in memory before it is unpacked, and not all that its row group has.
+BUFFER_BYTES = 1 << 16
+# Texts of a batch that are longer together are looked through for those that repeat.
+LONG_BYTES_MIN = 1_000_000
 
 
 # What every cell of these types may be; a dictionary of one of them is as good.
@@ -31,6 +45,13 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     )
+
+
+def _beyond(most: int, sizes: Mapping[str, int]) -> Set[str]:
+    """Whose sizes are over the most that all may have together, the smallest ones first."""
+    by_size = sorted(sizes, key=lambda name: sizes[name])
+    together = accumulate(sizes[name] for name in by_size)
+    return {name for name, size in zip(by_size, together, strict=True) if size > most}
 
 
 class Parquet:
@@ -49,6 +70,9 @@ class Parquet:
             if file.metadata.num_rows > limits.rows_max:
                 raise over(path, f"{file.metadata.num_rows:,} rows", "rows_max")
             self._schema = file.schema_arrow
+            self._metadata = file.metadata
+        # By row group and column; the rows are gone through more than once.
+        self._longest_of: dict[tuple[int, str], int] = {}
 
     def header(self, recognised: Callable[[Iterable[str]], int]) -> list[str]:  # noqa: ARG002 - only text asks
         return list(self._schema.names)
@@ -57,20 +81,62 @@ class Parquet:
         fields = [self._schema.field(at) for at in kept.values()]
         for name, field in zip(kept, fields, strict=True):
             self._refuse_type(name, field)
-        # Read as a dictionary, a long text that repeats is held once, so a small file cannot
-        # unpack into more than its metadata says.
+        names = [field.name for field in fields]
         texts = [field.name for field in fields if _is_text(field.type)]
+        every = range(self._metadata.num_row_groups)
         line = 2
-        with pq.ParquetFile(self._path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(rows, columns=[field.name for field in fields]):
-                columns: list[Sequence[str]] = [
-                    self._cells(batch.column(field.name)) for field in fields
-                ]
-                filled = [at for at, row in enumerate(zip(*columns, strict=True)) if any(row)]
-                if len(filled) < len(batch):
-                    columns = [[cells[at] for at in filled] for cells in columns]
-                yield [line + at for at in filled], columns, []
-                line += len(batch)
+        for dictionaries, groups in groupby(every, lambda at: self._dictionaries(at, texts, rows)):
+            with self._opened(dictionaries) as file:
+                for batch in file.iter_batches(rows, list(groups), names):
+                    columns: list[Sequence[str]] = [
+                        self._cells(batch.column(field.name)) for field in fields
+                    ]
+                    filled = [at for at, row in enumerate(zip(*columns, strict=True)) if any(row)]
+                    if len(filled) < len(batch):
+                        columns = [[cells[at] for at in filled] for cells in columns]
+                    yield [line + at for at in filled], columns, []
+                    line += len(batch)
+
+    def _opened(self, dictionaries: Sequence[str]) -> pq.ParquetFile:
+        """The file, with those columns read as dictionaries."""
+        return pq.ParquetFile(
+            self._path,
+            metadata=self._metadata,
+            read_dictionary=dictionaries,
+            pre_buffer=False,
+            buffer_size=BUFFER_BYTES,
+        )
+
+    def _dictionaries(self, group: int, texts: Sequence[str], rows: int) -> Sequence[str]:
+        """The columns of text that are read as dictionaries in a row group.
+
+        Then a long text that repeats is held once, so a small file cannot unpack into more than
+        its metadata says. As plain text a column holds nothing of the rows before: that is better
+        for one of many texts, where none is long of those that may repeat.
+        """
+        found = self._metadata.row_group(group)
+        every = (found.column(at) for at in range(found.num_columns))
+        chunks = {chunk.path_in_schema: chunk for chunk in every if chunk.path_in_schema in texts}
+        sizes = {name: chunk.total_uncompressed_size for name, chunk in chunks.items()}
+        large = _beyond(DICTIONARIES_BYTES_MAX, sizes)
+        longest = {name: self._longest(group, chunks[name]) for name in large}
+        long = _beyond(REPEATED_BYTES_MAX // rows, longest)
+        return [name for name in texts if name not in large or name in long]
+
+    def _longest(self, group: int, chunk: Any) -> int:
+        """The bytes of the longest text in the dictionary that a column has in the file."""
+        if not chunk.has_dictionary_page and not any("DICT" in used for used in chunk.encodings):
+            return 0
+        name = chunk.path_in_schema
+        if (group, name) not in self._longest_of:
+            with self._opened([name]) as file:
+                words = next(file.iter_batches(1, [group], [name])).column(0).dictionary
+            # The first row gives the whole dictionary, or one word at most if its page does not
+            # use it: then nobody knows what later pages repeat.
+            known = len(words) > 1
+            longest = pc.max(pc.binary_length(words)).as_py() if known else sys.maxsize
+            self._longest_of[group, name] = longest
+        return self._longest_of[group, name]
 
     def _refuse_type(self, name: str, field: Any) -> None:
         if _is_text(field.type) or pa.types.is_null(field.type):
@@ -85,6 +151,12 @@ class Parquet:
         )
 
     def _cells(self, array: Any) -> list[str]:
+        if pa.types.is_string_view(array.type):
+            array = array.cast(pa.large_string())
+        if _is_text(array.type) and not pa.types.is_dictionary(array.type):
+            if array.nbytes <= LONG_BYTES_MIN:
+                return list(pc.fill_null(array, "").to_numpy(zero_copy_only=False))
+            array = array.dictionary_encode()
         if pa.types.is_dictionary(array.type):
             return self._words(array)
         if pa.types.is_floating(array.type):

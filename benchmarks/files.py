@@ -1,8 +1,8 @@
 """How long each command takes with a large file, and how much memory, beside the bare libraries.
 
     python -m benchmarks.files [--rows 10000 200000 1000000] [--kind csv] [--folder DIR]
-        [--postgres postgresql+psycopg://USER@HOST/NAME]
-    python -m benchmarks.files --write FILE --rows 1000000
+        [--group-rows 20000] [--postgres postgresql+psycopg://USER@HOST/NAME]
+    python -m benchmarks.files --write FILE --rows 1000000 [--group-rows 20000]
 
 The first makes the files, runs every command as a process of its own against the simulator of
 Payelata on this machine, and prints a table. PostgreSQL's programs are enough: without `--postgres`
@@ -11,6 +11,7 @@ figures are those of the same file in the same run: the loop of a chunked `panda
 COPY into a table of texts without any index. The time of a command is that of its whole process,
 its start included. The second only writes a file: a payroll of bank transfers, about 130 bytes a
 row, no two of the same beneficiary.
+A Parquet file has one row group, as most tools write it, unless --group-rows says otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ COLUMNS = (
 BANKS = ("061000021", "021000021", "011000015")
 DEPARTMENTS = ("Support", "Warehouse", "Sales", "Engineering")
 CHUNK_ROWS = 20_000
+# What pyarrow and pandas write where nothing else is said: of a million rows, one row group.
+GROUP_ROWS = 1 << 20
 MB = 1_000_000
 # Enough for any of them.
 BALANCE = "USD=999999999999.00"
@@ -79,8 +83,12 @@ def rows_of(count: int) -> Iterator[list[str]]:
         ]
 
 
-def write(path: Path, count: int) -> None:
-    """A file of so many rows, CSV or Parquet by its suffix."""
+def write(path: Path, count: int, group_rows: int = GROUP_ROWS) -> None:
+    """A file of so many rows, CSV or Parquet by its suffix.
+
+    Args:
+        group_rows: in Parquet, the rows of a row group.
+    """
     if path.suffix == ".csv":
         with path.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -91,15 +99,11 @@ def write(path: Path, count: int) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    with pq.ParquetWriter(path, schema) as parquet:
-        group: list[list[str]] = []
-        for row in rows_of(count):
-            group.append(row)
-            if len(group) == CHUNK_ROWS:
-                parquet.write_table(pa.table(list(zip(*group, strict=True)), schema=schema))
-                group = []
-        if group:
-            parquet.write_table(pa.table(list(zip(*group, strict=True)), schema=schema))
+    rows = rows_of(count)
+    tables = []
+    while some := list(islice(rows, CHUNK_ROWS)):
+        tables.append(pa.table(list(zip(*some, strict=True)), schema=schema))
+    pq.write_table(pa.concat_tables(tables), path, row_group_size=group_rows)
 
 
 # --- the bare figures; each is a process of its own too ---
@@ -303,12 +307,13 @@ def commands(
         )
 
 
-def measure(count: int, kind: str, folder: Path, server_url: str, formats: Sequence[str]) -> None:
+def measure(count: int, flags: argparse.Namespace, folder: Path, server_url: str) -> None:
     """Measure one size on both databases, and print its lines of the table."""
+    kind, formats = flags.kind, flags.results
     path = folder / f"payroll-{count}.{kind}"
     csv_path = path.with_suffix(".csv")
     for each in {path, csv_path}:
-        write_apart(each, count)
+        write_apart(each, count, flags.group_rows)
     with simulator() as address, database(server_url) as url:
         # The best of three: what else the machine does only ever adds.
         copied = min(bare("copy", csv_path, url) for _ in range(3))
@@ -329,17 +334,18 @@ def measure(count: int, kind: str, folder: Path, server_url: str, formats: Seque
         each.unlink()
 
 
-def write_apart(path: Path, count: int) -> None:
+def write_apart(path: Path, count: int, group_rows: int) -> None:
     """Write a file in another process: what this one had at its peak would count for each command
     that it starts."""
     command = [sys.executable, "-m", "benchmarks.files", "--write", str(path)]
-    measured([*command, "--rows", str(count)], ROOT, {})
+    measured([*command, "--rows", str(count), "--group-rows", str(group_rows)], ROOT, {})
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 200_000, 1_000_000])
     parser.add_argument("--kind", choices=("csv", "parquet"), default="csv")
+    parser.add_argument("--group-rows", type=int, default=GROUP_ROWS, help="of a Parquet file")
     parser.add_argument("--results", nargs="*", default=["csv", "parquet"])
     parser.add_argument("--folder", type=Path, help="where there is room for the files")
     parser.add_argument("--postgres", metavar="URL", help="a server to use; else one is started")
@@ -351,7 +357,7 @@ def main() -> int:
         print(copy_bare(flags.write, flags.postgres) if is_copy else read_bare(flags.write))
         return 0
     if flags.write is not None:
-        write(flags.write, flags.rows[0])
+        write(flags.write, flags.rows[0], flags.group_rows)
         return 0
     given = contextlib.nullcontext(flags.postgres)
     with given if flags.postgres else server(flags.folder) as url:
@@ -359,7 +365,7 @@ def main() -> int:
         print("|---:|---|---|---:|---:|---:|---:|---:|")
         for count in flags.rows:
             with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
-                measure(count, flags.kind, Path(folder), url, flags.results)
+                measure(count, flags, Path(folder), url)
     return 0
 
 

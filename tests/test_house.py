@@ -33,7 +33,6 @@ TESTED_BY = {
     "batches/health.py": "batches/test_cli_health.py",
     "batches/key_change.py": "batches/test_cli_keys.py",
     "batches/local.py": "batches/test_run.py",
-    "batches/parquet.py": "batches/test_formats.py",
     "batches/preflight.py": "batches/test_cli.py",
     "batches/repeats.py": "batches/test_cli.py",
     "batches/screens.py": "batches/test_cli.py",

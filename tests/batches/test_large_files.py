@@ -7,10 +7,11 @@ import csv
 import signal
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import create_engine, text
@@ -18,9 +19,11 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from batches import approval, results
+from batches.loading import open_sheet
 from batches.preflight import Options, Plan, Preflight
-from benchmarks.files import write
+from benchmarks.files import GROUP_ROWS, write
 from tests.batches.cli_world import COLUMNS, Command, World, provided, until
+from tests.batches.test_formats import LIMITS
 from tests.conftest_servers import PostgresServer, postgres_server
 from tests.worlds import CHECKER, KEY, MAKER
 from workers.runtime import Runtime, settings_of
@@ -32,6 +35,9 @@ ROWS = 60_000
 # Of this that is more in the second file; 20,000 orders would take more than 30 MB. A check has 2
 # to 6 MB more now and then: garbage that was not looked for yet.
 GROWTH_BYTES_MAX = 12_000_000
+# A batch of Parquet, what is buffered of its columns and a page of each. In one row group of
+# 120,000 rows, dictionaries of all texts would take 70 MB.
+PARQUET_BYTES_MAX = 35_000_000
 BALANCE = ("--balance", "USD=999999999.00")
 
 
@@ -190,3 +196,19 @@ def test_memory_does_not_grow_with_the_rows(large: Large, tmp_path: Path) -> Non
     small, big = peaks
     grown = {work: big[work] - small[work] for work in small}
     assert max(grown.values()) < GROWTH_BYTES_MAX, grown
+
+
+@pytest.mark.parametrize("group_rows", [GROUP_ROWS, 20_000])
+def test_reading_parquet_takes_the_same_memory_however_many_rows_a_row_group_has(
+    tmp_path: Path, group_rows: int
+) -> None:
+    file, count = tmp_path / "p.parquet", 120_000
+    write(file, count, group_rows)
+    assert pq.ParquetFile(file).num_row_groups == -(-count // group_rows)
+    before, most, read = pa.total_allocated_bytes(), 0, 0
+    limits = replace(LIMITS, rows_max=count, bytes_max=100_000_000)
+    for chunk in open_sheet(file, limits).chunks():
+        most = max(most, pa.total_allocated_bytes() - before)
+        read += len(chunk.lines)
+    assert read == count
+    assert most < PARQUET_BYTES_MAX
