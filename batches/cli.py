@@ -52,6 +52,7 @@ from batches.run import Choices, pay, run_file
 from batches.summary import summarise
 from workers.errors import NothingLeft, PaybatchError, UsageError
 from workers.record.batches import BatchBook
+from workers.record.status import State
 from workers.words import number_of
 
 INTERRUPTED = 130
@@ -189,7 +190,8 @@ def check(file: Path, errors: Path | None, as_json: bool, **given: Any) -> int:
     written = 0
     if errors is not None and plan.faults:
         mark = preflight.mark(file)
-        written = results.write_faulty(plan, Limits.of(settings), mark, errors)
+        with screens.working("Writing", plan.rows, quiet=as_json) as progress:
+            written = results.write_faulty(plan, Limits.of(settings), mark, errors, progress)
     code = plan.exit_code
     if as_json:
         print_json(plan_json(plan, code))
@@ -336,7 +338,9 @@ def results_(batch: str, out: Path, failed: bool, as_json: bool) -> int:
         gone = Gone()
         if failed:
             chars_max = reference_id_chars_max(runtime)
-            count = results.write_failed(found, book, out, chars_max, gone)
+            lines = book.counts(found.id).get(State.FAILED, 0)
+            with screens.working("Writing", lines, quiet=as_json) as progress:
+                count = results.write_failed(found, book, out, chars_max, gone, progress=progress)
         else:
             with screens.working("Writing", found.rows, quiet=as_json) as progress:
                 count = results.write_results(found.id, book, out, progress)

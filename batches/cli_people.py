@@ -178,7 +178,17 @@ def retry(batch: str, allow_repeats: bool, as_json: bool) -> int:
     settings = load_settings(duty=Duty.PREPARE)
     with local.open_runtime(settings) as opened:
         gone = Gone()
-        child = retry_batch(batch, opened.runtime, operator(), gone, allow_repeats=allow_repeats)
+        book = BatchBook(opened.runtime.store)
+        failed = book.counts(approval.find(batch, book).id).get(State.FAILED, 0)
+        with screens.working("Storing", failed, quiet=as_json) as progress:
+            child = retry_batch(
+                batch,
+                opened.runtime,
+                operator(),
+                gone,
+                progress,
+                allow_repeats=allow_repeats,
+            )
     if as_json:
         facts = {"batch_id": child.id, "child_of": child.child_of, "rows": child.rows}
         print_json(facts | {"state": child.decision, "left_out": gone.number})

@@ -89,6 +89,7 @@ def failed_lines(
     book: BatchBook,
     chars_max: Mapping[str, int],
     gone: Callable[[str], None],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[FailedLine]:
     """The failed lines of a batch in input order, but for those that are paid again already.
 
@@ -96,12 +97,14 @@ def failed_lines(
         chars_max: the longest reference id that each account's provider takes.
         gone: told the newest reference id of each line whose beneficiary's data was removed; it is
             passed over.
+        progress: told the number of failed lines looked at so far.
 
     Raises:
         VaultError: stored data cannot be opened.
     """
     references = References(book, chars_max)
-    newest = replacements.newest(book.database, book.each(batch.id, State.FAILED))
+    failed = _counted(book.each(batch.id, State.FAILED), progress)
+    newest = replacements.newest(book.database, failed)
     for rows in groups(row for _, row in newest if row.state == State.FAILED):
         data = replacements.with_data(book.database, rows)
         for row in rows:
@@ -138,6 +141,14 @@ class Gone:
             " submit a file of these lines, each with a new reference id, and with this one in the"
             " column replaces"
         )
+
+
+def _counted(rows: Iterable[T], progress: Callable[[int], None]) -> Iterator[T]:
+    """The rows as they come, and now and then how many there were."""
+    for number, row in enumerate(rows):
+        if number % GROUP == 0:
+            progress(number)
+        yield row
 
 
 def groups(rows: Iterable[T]) -> Iterator[Sequence[T]]:

@@ -6,7 +6,7 @@ the input's own cells, so only its owner may read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from batches.faultbook import by_line
 from batches.faults import Fault
 from batches.loading import Limits, open_sheet
 from batches.preflight import Plan
-from batches.references import Gone, failed_lines
+from batches.references import FailedLine, Gone, failed_lines
 from batches.reports import write_table
 from workers.errors import UsageError
 from workers.record import replacements
@@ -103,7 +103,13 @@ def write_results(
 
 
 def write_failed(
-    batch: Batch, book: BatchBook, out: Path, reference_id_chars_max: int, gone: Gone
+    batch: Batch,
+    book: BatchBook,
+    out: Path,
+    reference_id_chars_max: int,
+    gone: Gone,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Write the failed lines as they were given, ready to be corrected and submitted again.
 
@@ -113,6 +119,7 @@ def write_failed(
 
     Args:
         gone: told of the lines whose data was removed, which are left out.
+        progress: told the number of failed lines looked at so far.
 
     Returns:
         The number of lines.
@@ -123,7 +130,9 @@ def write_failed(
     columns = [name for name in batch.columns if name != "replaces"]
     columns.append("replaces")
     header = [*_theirs(columns, batch.mapping), *REASONS]
-    rows = _to_correct(batch, book, [*columns, *REASONS], reference_id_chars_max, gone)
+    accounts = {tally.account: reference_id_chars_max for tally in book.tallies(batch.id)}
+    lines = failed_lines(batch, book, accounts, gone.add, progress)
+    rows = _to_correct(batch, lines, [*columns, *REASONS], gone)
     return write_table(out, header, rows, private=True)
 
 
@@ -141,7 +150,7 @@ def write_faulty(
 
     Args:
         mark: by which the batch of the other rows is known, when it is stored.
-        progress: told the number of rows gone through so far.
+        progress: told the number of the file's rows read so far.
 
     Returns:
         The number of rows.
@@ -197,11 +206,10 @@ def _result(input_row: Row[Any], row: Row[Any]) -> list[str]:
 
 
 def _to_correct(
-    batch: Batch, book: BatchBook, columns: Sequence[str], chars_max: int, gone: Gone
+    batch: Batch, lines: Iterable[FailedLine], columns: Sequence[str], gone: Gone
 ) -> Iterator[list[str]]:
-    accounts = {tally.account: chars_max for tally in book.tallies(batch.id)}
     nothing = True
-    for line in failed_lines(batch, book, accounts, gone.add):
+    for line in lines:
         nothing = False
         cells = dict(cells_of(line.order))
         cells |= {name: _text(getattr(line.row, name)) for name in REASONS}

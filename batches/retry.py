@@ -32,6 +32,7 @@ def retry(
     runtime: Runtime,
     actor: Actor,
     gone: Gone | None = None,
+    progress: Callable[[int], None] = lambda _: None,
     *,
     allow_repeats: bool = False,
 ) -> Batch:
@@ -39,6 +40,7 @@ def retry(
 
     Args:
         gone: told of the failed lines whose data was removed, which are left out.
+        progress: told the number of failed lines looked at so far, and again while they are stored.
         allow_repeats: pay the same beneficiary the same amount again, which is recorded.
 
     Raises:
@@ -55,7 +57,7 @@ def retry(
     content, count = ContentHash(), 0
     again: list[str] = []
     gone = Gone() if gone is None else gone
-    for rows in groups(_again(parent, book, runtime, gone.add)):
+    for rows in groups(_again(parent, book, runtime, gone.add, progress)):
         content.add_all([row.order.canonical() for row in rows])
         count += len(rows)
         checked = [CheckedRow(row.row, row.row, row.order, row.fee) for row in rows]
@@ -67,18 +69,18 @@ def retry(
             raise UsageError(f"batch {parent.id}: {gone}; nothing was stored")
         raise NothingLeft(_nothing(parent, book))
     content_hash = content.hexdigest()
+    new = _again(parent, book, runtime, lambda _: None, progress)
+    note = f"{number_of(len(again), 'repeated payment')} allowed by {actor}" if again else None
     try:
         child = book.save(
-            _unchanged(_again(parent, book, runtime, lambda _: None), content_hash, parent),
+            _unchanged(new, content_hash, parent),
             file_name=parent.file_name,
             content_hash=content_hash,
             file_hash=f"{RETRIED}{secrets.token_hex(16)}",
             columns=[*(name for name in parent.columns if name != "replaces"), "replaces"],
             count=count,
             actor=actor,
-            note=f"{number_of(len(again), 'repeated payment')} allowed by {actor}"
-            if again
-            else None,
+            note=note,
             now=now,
             child_of=parent.id,
             looked=None if allow_repeats else repeats.looked,
@@ -89,7 +91,11 @@ def retry(
 
 
 def _again(
-    parent: Batch, book: BatchBook, runtime: Runtime, gone: Callable[[str], None]
+    parent: Batch,
+    book: BatchBook,
+    runtime: Runtime,
+    gone: Callable[[str], None],
+    progress: Callable[[int], None],
 ) -> Iterator[NewRow]:
     """A new payout for each line of a batch whose newest payout failed."""
     accounts = runtime.accounts
@@ -97,7 +103,7 @@ def _again(
         name: account.provider.capabilities.reference_id_chars_max
         for name, account in accounts.items()
     }
-    for number, line in enumerate(failed_lines(parent, book, chars_max, gone), 1):
+    for number, line in enumerate(failed_lines(parent, book, chars_max, gone, progress), 1):
         order = line.order
         yield NewRow(
             row=number,

@@ -96,7 +96,7 @@ def run_file(path: Path, options: Options, choices: Choices, opened: Opened) -> 
             _tell_carrying_on(batch, book, runtime)
     else:
         batch = _approved(batch, opened, choices, fresh=fresh)
-    paid = pay(batch, opened, choices.out)
+    paid = pay(batch, opened, choices.out, quiet=choices.quiet)
     return Ran(exit_code=paid.exit_code, summary=paid.summary, pause=paid.pause, out=choices.out)
 
 
@@ -115,8 +115,12 @@ def _tell_carrying_on(batch: Batch, book: BatchBook, runtime: Runtime) -> None:
         )
 
 
-def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
-    """Follow an approved batch until nothing of it moves by itself, and write its results."""
+def pay(batch: Batch, opened: Opened, out: Path | None, *, quiet: bool = False) -> Paid:
+    """Follow an approved batch until nothing of it moves by itself, and write its results.
+
+    Args:
+        quiet: show nothing while they are written.
+    """
     runtime = opened.runtime
     book = BatchBook(runtime.store)
     names = approval.accounts_of(batch, book, runtime)
@@ -130,7 +134,7 @@ def pay(batch: Batch, opened: Opened, out: Path | None) -> Paid:
                 announce(batch.id, runtime)
                 pause = local.follow(batch.id, runtime, None, bar.show, screens.warn)
     if out is not None:
-        write_results(batch.id, book, out)
+        _write(batch, book, out, quiet=quiet)
     # Somebody may have stopped it meanwhile.
     summary = summarise(approval.find(batch.id, book), book)
     code = summary.exit_code
@@ -240,7 +244,7 @@ def _ended(batch: Batch, book: BatchBook, choices: Choices) -> Ran | None:
     summary = summarise(batch, book)
     if not summary.is_completed:
         return None
-    write_results(batch.id, book, choices.out)
+    _write(batch, book, choices.out, quiet=choices.quiet)
     if summary.missing:
         return Ran(exit_code=summary.exit_code, summary=summary, out=choices.out)
     if summary.counts.get(State.HELD):
@@ -250,6 +254,11 @@ def _ended(batch: Batch, book: BatchBook, choices: Choices) -> Ran | None:
         f" Its results: {choices.out}",
         batch_id=batch.id,
     )
+
+
+def _write(batch: Batch, book: BatchBook, out: Path, *, quiet: bool) -> None:
+    with screens.working("Writing", batch.rows, quiet=quiet) as progress:
+        write_results(batch.id, book, out, progress)
 
 
 def _all_paused(names: Sequence[str], opened: Opened) -> Pause | None:

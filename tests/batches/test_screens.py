@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from batches import screens
-from tests.batches.cli_world import TIMEOUT_S, provided, usd_row
+from tests.batches.cli_world import TIMEOUT_S, World, provided, usd_row
 
 ESCAPE = "\x1b["
 
@@ -47,41 +47,80 @@ def test_what_is_read_on_the_screen_is_never_markup(tmp_path: Path) -> None:
         assert "[/b]" in ended.out
 
 
+def on_a_terminal(world: World, *command: str | Path, code: int = 0) -> str:
+    """What a command shows on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        try:
+            while part := os.read(ours, 65536):
+                shown.extend(part)
+        except OSError:
+            """The other side is closed."""
+
+    process = subprocess.Popen(
+        command,
+        cwd=world.folder,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **world.env},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert process.wait(TIMEOUT_S) == code, shown.decode()
+    finally:
+        process.kill()
+        process.wait(TIMEOUT_S)
+        reader.join(TIMEOUT_S)
+        os.close(ours)
+    return shown.decode()
+
+
 def test_on_a_terminal_a_bar_follows_the_batch(tmp_path: Path) -> None:
     with provided(tmp_path) as (world, _):
         world.write([usd_row(number) for number in range(5)])
-        ours, theirs = pty.openpty()
-        shown = bytearray()
-
-        def read() -> None:
-            try:
-                while part := os.read(ours, 65536):
-                    shown.extend(part)
-            except OSError:
-                """The other side is closed."""
-
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("paybatch"), "run", "p.csv", "--yes"],
-            cwd=world.folder,
-            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", **world.env},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        reader = threading.Thread(target=read)
-        reader.start()
-        try:
-            assert process.wait(TIMEOUT_S) == 0
-        finally:
-            process.kill()
-            process.wait(TIMEOUT_S)
-            reader.join(TIMEOUT_S)
-            os.close(ours)
-        text = shown.decode()
+        paybatch = Path(sys.executable).with_name("paybatch")
+        text = on_a_terminal(world, paybatch, "run", "p.csv", "--yes")
         assert ESCAPE in text
         assert "5/5" in text
         assert "Traceback" not in text
+
+
+def patiently(world: World, *arguments: str, code: int = 0) -> str:
+    """What a command shows on a terminal if all that it does takes longer than a second."""
+    program = (
+        "from batches import cli, screens; screens.BAR_AFTER_S = 0; raise SystemExit(cli.main())"
+    )
+    return on_a_terminal(world, sys.executable, "-c", program, *arguments, code=code)
+
+
+def test_the_results_of_a_run_have_a_bar_as_they_are_written(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1)])
+        assert "Writing" in patiently(world, "run", "p.csv", "--yes")
+        (world.folder / "p.results.csv").unlink()
+        assert "Writing" in patiently(world, "run", "p.csv", "--yes", code=3)
+
+
+def test_failed_lines_have_a_bar_as_they_are_written_and_stored_again(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1, "create:422"), usd_row(2)])
+        world.paybatch("run", "p.csv", "--yes", code=4)
+        batch = world.batch_id()
+        assert "Writing" in patiently(world, "results", batch, "--failed", "-o", "failed.csv")
+        assert "Storing" in patiently(world, "retry", batch)
+
+
+def test_faulty_rows_have_a_bar_as_they_are_written(tmp_path: Path) -> None:
+    with provided(tmp_path) as (world, _):
+        world.write([usd_row(1, amount="1,5")])
+        command = ("check", "p.csv", "--errors", "errors.csv")
+        assert "Writing" in patiently(world, *command, code=3)
+        assert "Writing" not in patiently(world, *command, "--json", code=3)
 
 
 def shown_by(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, after_s: float) -> str:
