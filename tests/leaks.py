@@ -58,7 +58,7 @@ def check(left: Mapping[str, bytes], secrets: Iterable[str]) -> None:
         for secret, ways in spelled.items()
         if any(way in content for way in ways)
     ]
-    assert leaks == []
+    assert not leaks, leaks
 
 
 def rows_of(url: str) -> bytes:

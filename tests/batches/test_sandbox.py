@@ -71,7 +71,7 @@ def test_a_sandbox_that_is_killed_in_mid_run_is_started_again_where_it_was(
 
 def test_two_commands_at_a_time_share_one_provider(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.write([usd_row(number, "settle=2") for number in range(3)])
+    world.write([usd_row(number, "settle=8") for number in range(3)])
     world.write([usd_row(9)], "q.csv")
     with world.start("run", "p.csv", "--yes") as run:
         run.until(lambda: world.count("processing") == 3)

@@ -38,8 +38,8 @@ FILL = f"""
         currency, currency_exponent, state, sealed_data, beneficiary, fingerprint, description,
         metadata, replaces, fee_expected_minor, created_at, attempts, claimed_until, due_at)
     SELECT 'B' || n % 10, n, 'R-' || n, CASE WHEN n % 2 = 0 THEN 'main' ELSE 'other' END,
-        'payelata', 's', 1000, 'USD', 2, state, '', '', hashint8extended(n, 0), '', '{{}}', '', 0,
-        :now, 1,
+        'payelata', 's', 1000, 'USD', 2, state, '', 'account ****7731', hashint8extended(n, 0), '',
+        '{{}}', '', 0, :now, 1,
         CASE WHEN state = 'creating' THEN :now + interval '1 minute' * (n % 2000 - 1000) END,
         CASE WHEN state <> 'paid' THEN :now + interval '1 second' * (n % 2000 - 1000) END
     FROM (SELECT n, {STATES} AS state FROM generate_series(1, {ROWS}) AS n) AS numbered
