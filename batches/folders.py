@@ -65,11 +65,11 @@ class Folder(Protocol):
         """The file of that name; None: there is none."""
         ...
 
-    def fetch(self, entry: Entry, to: Path, late: Callable[[], bool]) -> str | None:
+    def fetch(self, entry: Entry, to: Path, came: Callable[[int], None]) -> str | None:
         """Copy a file of the folder to a private file; the SHA-256 of its bytes.
 
         Args:
-            late: whether it takes too long by now.
+            came: told how many bytes have come so far; what it raises ends the copying.
 
         Returns:
             None when it is gone, or was changed meanwhile.
@@ -139,7 +139,7 @@ class LocalFolder:
         with self._using():
             return self._entry(name)
 
-    def fetch(self, entry: Entry, to: Path, late: Callable[[], bool]) -> str | None:
+    def fetch(self, entry: Entry, to: Path, came: Callable[[int], None]) -> str | None:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         with self._using():
             try:
@@ -147,7 +147,7 @@ class LocalFolder:
             except FileNotFoundError:
                 return None
             with source:
-                digest = _copied(source, to, entry.bytes, late)
+                digest = _copied(source, to, entry.bytes, came)
             return digest if self._entry(entry.name) == entry else None
 
     def move(self, source: str, target: str, stamp: str | None) -> Moved:
@@ -241,12 +241,12 @@ class RemoteFolder:
         with self._using():
             return self._find(name)
 
-    def fetch(self, entry: Entry, to: Path, late: Callable[[], bool]) -> str | None:
+    def fetch(self, entry: Entry, to: Path, came: Callable[[int], None]) -> str | None:
         with self._using():
             if self._find(entry.name) != entry:
                 return None
             with self._system.open(self._at(entry.name), "rb") as source:
-                digest = _copied(source, to, entry.bytes, late)
+                digest = _copied(source, to, entry.bytes, came)
             return digest if self._find(entry.name) == entry else None
 
     def move(self, source: str, target: str, stamp: str | None) -> Moved:
@@ -344,21 +344,16 @@ def _read_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _copied(source: IO[bytes], to: Path, bytes_max: int, late: Callable[[], bool]) -> str:
-    """Copy a stream to a new private file; the SHA-256 of what it had.
-
-    Raises:
-        InboxUnreachable: it does not end where it should, or not in time.
-    """
-    digest, left = hashlib.sha256(), bytes_max
+def _copied(source: IO[bytes], to: Path, bytes_max: int, came: Callable[[int], None]) -> str:
+    """Copy a stream to a new private file; the SHA-256 of what it had."""
+    digest, done = hashlib.sha256(), 0
     with open(os.open(to, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as copy:
         while part := source.read(_PART_BYTES):
-            left -= len(part)
-            if left < 0:
+            done += len(part)
+            if done > bytes_max:
                 # It grows while it is read: `fetch` sees that it was changed.
                 break
-            if late():
-                raise InboxUnreachable(f"{to.name} took too long to be fetched; it is tried again")
+            came(done)
             digest.update(part)
             copy.write(part)
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from batches import approval, results
 from batches.control_totals import BYTES_MAX, SUFFIX, read_totals
@@ -36,6 +37,7 @@ from workers.errors import (
     BrokerUnreachable,
     FileRefused,
     FileUnreadable,
+    InboxUnreachable,
     PaybatchError,
     ProviderUnreachable,
 )
@@ -50,9 +52,17 @@ from workers.words import number_of
 
 log = logging.getLogger(__name__)
 
-# What shows work that may take long: it is given its name and the number of rows, and is then told
-# how many are done.
-Working = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+
+class Working(Protocol):
+    """What shows work that may take long: it is given its name and how much there is of it, and is
+    then told how much is done.
+    """
+
+    def __call__(
+        self, what: str, total: int | None = None, *, unit: str = "rows"
+    ) -> AbstractContextManager[Callable[[int], None]]: ...
+
+
 # A remote file that is not here by then is tried again at the next look.
 FETCH_S_MAX = 600
 FAULTS_TOLD_MAX = 50
@@ -67,8 +77,11 @@ _AUTOMATIC = ("automatic", "money")
 
 
 @contextlib.contextmanager
-def unseen(_what: str, _total: int | None) -> Iterator[Callable[[int], None]]:
+def unseen(
+    what: str, total: int | None = None, *, unit: str = "rows"
+) -> Iterator[Callable[[int], None]]:
     """For work that nobody looks at."""
+    del what, total, unit
     yield lambda _: None
 
 
@@ -103,10 +116,7 @@ class Intake:
                 file = self._row(run, entry, content_hash="")
                 reason = f"has {entry.bytes:,} bytes, more than {bytes_max:,} (bytes_max)"
                 return self._refuse(file, f"{entry.name} {reason}", Path(room))
-            started = self.runtime.clock.monotonic()
-            fetched = self.inbox.fetch(
-                entry, path, lambda: self.runtime.clock.monotonic() - started > FETCH_S_MAX
-            )
+            fetched = self._fetched(entry, path)
             if fetched is None:
                 return None
             file = self._row(run, entry, content_hash=fetched)
@@ -119,6 +129,21 @@ class Intake:
                 return self._refuse(file, str(error), Path(room))
             return self._check(file, path, count, sums, late=late)
 
+    def _fetched(self, entry: Entry, to: Path) -> str | None:
+        """Copy a file out of the inbox; the SHA-256 of its bytes, None as `Folder.fetch`."""
+        clock = self.runtime.clock
+        started = clock.monotonic()
+        with self.working("Fetching", entry.bytes, unit="bytes") as show:
+
+            def came(done: int) -> None:
+                if clock.monotonic() - started > FETCH_S_MAX:
+                    raise InboxUnreachable(
+                        f"{entry.name} took too long to be fetched; it is tried again"
+                    )
+                show(done)
+
+            return self.inbox.fetch(entry, to, came)
+
     def _totals(self, name: str, room: Path) -> tuple[int | None, tuple[Money, ...]]:
         """The control totals beside a file, where it must have some."""
         if not self.schedule.control_totals:
@@ -127,7 +152,7 @@ class Intake:
         path = room / f"{cut(name)}{SUFFIX}"
         if beside is None or beside.bytes > BYTES_MAX:
             raise FileRefused(f"{name}{SUFFIX} is gone, or is too large for control totals")
-        if self.inbox.fetch(beside, path, lambda: False) is None:
+        if self._fetched(beside, path) is None:
             raise FileRefused(f"{name}{SUFFIX} was changed while it was read")
         return read_totals(path)
 

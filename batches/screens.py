@@ -333,13 +333,13 @@ def bar(total: int) -> Iterator[Bar]:
 
 @contextmanager
 def working(
-    what: str, total: int | None = None, *, quiet: bool = False
+    what: str, total: int | None = None, *, unit: str = "rows", quiet: bool = False
 ) -> Iterator[Callable[[int], None]]:
     """A bar for work that takes longer than a second, on a terminal's standard error; elsewhere
-    nothing. It is told the number of rows done so far.
+    nothing. It is told the number of rows, or what else `unit` is, done so far.
 
     Args:
-        total: of the rows; None: nobody knows yet.
+        total: of them; None: nobody knows yet.
         quiet: show nothing at all.
     """
     if quiet or not err.is_terminal:
@@ -348,7 +348,7 @@ def working(
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
-        TextColumn("{task.completed:,} rows"),
+        TextColumn(f"{{task.completed:,}} {unit}"),
         TimeElapsedColumn(),
     )
     progress = Progress(*columns, console=err, transient=True)

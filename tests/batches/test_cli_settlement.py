@@ -156,7 +156,7 @@ def test_long_work_has_a_bar_on_a_terminal(tmp_path: Path, as_json: bool) -> Non
         )
         assert ended.returncode == 0, ended.stderr
         assert "waiting" in ended.stdout
-        for what in ("Checking", "Storing"):
+        for what in ("Fetching", " bytes", "Checking", "Storing", " rows"):
             assert (what in ended.stderr) is not as_json
 
 

@@ -62,8 +62,8 @@ def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inbox]:
     system.rm(path, recursive=True)
 
 
-def never() -> bool:
-    return False
+def unseen(done: int) -> None:
+    """For copying that nobody looks at."""
 
 
 def test_the_kind_of_folder_follows_from_its_address(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_file_is_fetched_into_a_private_copy_with_its_hash(inbox: Inbox, tmp_p
     inbox.put("a.csv", "content")
     [entry] = inbox.folder.entries()
     copy = tmp_path / "copy"
-    assert inbox.folder.fetch(entry, copy, never) == hashlib.sha256(b"content").hexdigest()
+    assert inbox.folder.fetch(entry, copy, unseen) == hashlib.sha256(b"content").hexdigest()
     assert copy.read_text() == "content"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
@@ -112,16 +112,24 @@ def test_a_file_that_was_changed_or_is_gone_is_not_fetched(inbox: Inbox, tmp_pat
     inbox.put("a.csv", "content")
     [entry] = inbox.folder.entries()
     inbox.put("a.csv", "content and more")
-    assert inbox.folder.fetch(entry, tmp_path / "1", never) is None
+    assert inbox.folder.fetch(entry, tmp_path / "1", unseen) is None
     inbox.folder.move("a.csv", "done/a.csv", None)
-    assert inbox.folder.fetch(entry, tmp_path / "2", never) is None
+    assert inbox.folder.fetch(entry, tmp_path / "2", unseen) is None
 
 
-def test_a_file_that_takes_too_long_is_given_up(inbox: Inbox, tmp_path: Path) -> None:
-    inbox.put("a.csv", "content")
+def test_what_has_come_of_a_file_is_told_and_may_end_it(inbox: Inbox, tmp_path: Path) -> None:
+    inbox.put("a.csv", "x" * 3_000_000)
     [entry] = inbox.folder.entries()
-    with pytest.raises(InboxUnreachable, match="took too long to be fetched"):
-        inbox.folder.fetch(entry, tmp_path / "copy", lambda: True)
+    told: list[int] = []
+    assert inbox.folder.fetch(entry, tmp_path / "1", told.append) is not None
+    assert told == sorted(set(told))
+    assert (len(told) > 1, told[-1]) == (True, 3_000_000)
+
+    def enough(done: int) -> None:
+        raise InboxUnreachable(f"after {done} bytes")
+
+    with pytest.raises(InboxUnreachable, match=f"^after {told[0]} bytes$"):
+        inbox.folder.fetch(entry, tmp_path / "2", enough)
 
 
 def test_a_move_is_made_once_and_again_changes_nothing(inbox: Inbox) -> None:
@@ -211,4 +219,4 @@ def test_a_link_is_neither_listed_nor_followed(tmp_path: Path) -> None:
     (inbox / "a.csv").symlink_to(tmp_path / "secret")
     assert list(folder.entries()) == []
     with pytest.raises(InboxUnreachable):
-        folder.fetch(entry, tmp_path / "copy", never)
+        folder.fetch(entry, tmp_path / "copy", unseen)

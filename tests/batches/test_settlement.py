@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from batches.intake import FETCH_S_MAX
 from batches.settlement import CLAIM_S, settle
 from tests.batches.settlement_world import (
     MONDAY,
@@ -324,6 +326,28 @@ def test_an_inbox_that_is_not_there_fails_the_run_and_is_tried_until_its_time_is
         world.at("03T07:00")
         world.settle()
         assert world.outcomes()["2026-03-02"] == "failed"
+
+
+def test_a_file_that_takes_too_long_to_be_fetched_is_taken_by_the_next_look(
+    world: SettlementWorld,
+) -> None:
+    @contextmanager
+    def slow(
+        what: str, total: int | None = None, *, unit: str = "rows"
+    ) -> Iterator[Callable[[int], None]]:
+        if what == "Fetching":
+            assert (total, unit) == (given.stat().st_size, "bytes")
+            world.clock.sleep(FETCH_S_MAX + 1)
+        yield lambda _: None
+
+    given = world.deliver("a.csv", rows(1, 2))
+    world.at("02T02:30")
+    settle(world.schedule, world.runtime, working=slow)
+    told = "a.csv took too long to be fetched; it is tried again"
+    assert world.run().problem == told
+    assert world.lying() == ["a.csv"]
+    world.settle()
+    assert (world.lying(), world.run().problem) == ([], None)
 
 
 def test_a_provider_that_does_not_answer_leaves_the_file_where_it_is(
