@@ -94,7 +94,9 @@ def test_two_runs_of_one_file_pay_each_line_once_and_both_answer(tmp_path: Path)
 
 
 def test_a_run_that_sleeps_beyond_its_claims_sends_nothing_twice(tmp_path: Path) -> None:
-    world = World(tmp_path, in_flight_max=8)
+    # Claims that last until the second run has looked, on a slow machine too.
+    lasting = {"claim_s": 8, "announce_s": 9, "lookup_grace_s": 10}
+    world = World(tmp_path, in_flight_max=8, **lasting)
     rows, expected = mixed(40)
     for row in rows:
         row["metadata.simulate"] = row["metadata.simulate"] or "create:slow=0.3"

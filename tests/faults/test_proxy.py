@@ -174,8 +174,8 @@ def test_stranded_ones_are_not_told_and_others_pass(
 
 def test_it_drips(proxy: Proxy, client: socket.socket) -> None:
     proxy.drip()
-    client.sendall(b"x" * DRIP_BYTES * 3)
     before = time.monotonic()
+    client.sendall(b"x" * DRIP_BYTES * 3)
     heard = 0
     while heard < DRIP_BYTES * 3:
         got = len(client.recv(1000))
