@@ -191,7 +191,7 @@ def check(world: SettlementWorld, given: dict[str, bytes], day: date, first: int
 
 @pytest.fixture(autouse=True)
 def no_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A claim is renewed in real time, which a slow machine needs: the dead would do a step."""
+    """Claims are renewed by real time: on a slow machine the dead would do one more step."""
     monkeypatch.setattr(settlement, "RENEW_S", 3600)
 
 
